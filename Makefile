@@ -1,0 +1,54 @@
+# The targets of this repository. `make demo` and `make test` set up what they need.
+SHELL := /bin/bash
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+TOOLS := bootstrap terraform deploy promote backup
+export SLIPWAY_SANDBOX ?= $(CURDIR)/.sandbox
+GO_BUILD := CGO_ENABLED=0 go build -trimpath
+
+.PHONY: help build sandbox demo test short unit lint generate check-generated bench up down status clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+build: $(addprefix bin/slipway-,$(TOOLS)) ## the five programs, into bin/
+
+bin/slipway-%: FORCE
+	@$(GO_BUILD) -ldflags "-s -w -X main.version=$(VERSION)" -o $@ ./tools/$*
+
+sandbox: ## the sandbox's own program, into bin/
+	@$(GO_BUILD) -C sandbox -o ../bin/sandbox .
+
+demo: build sandbox ## the whole chain on real parts; leaves demo-report/index.html (KEEP=1 keeps the sandbox up)
+	@bin/sandbox demo
+
+test: ## every test, in a sandbox that is stopped at the end
+	@internal/test.sh
+
+short: ## the tests that need no sandbox
+	@env -u SLIPWAY_SANDBOX CI= go test ./... && cd sandbox && env -u SLIPWAY_SANDBOX CI= go test ./...
+
+lint: sandbox ## go vet, formatting and golangci-lint
+	@internal/lint.sh
+
+generate: ## everything that is generated: schemas/
+	@go generate ./...
+
+check-generated: generate ## fails where a generated file is stale
+	@git diff --exit-code -- schemas || { echo "hint: run make generate and commit the result" >&2; exit 1; }
+
+bench: build sandbox ## benchmarks side by side with the peers (ONLY=chain picks one)
+	@cd bench && go run . -only "$(ONLY)"
+
+up: build sandbox ## start the sandbox and leave it running
+	@bin/sandbox up
+
+down: ## stop the sandbox
+	@bin/sandbox down
+
+status: ## what runs in the sandbox
+	@bin/sandbox status
+
+clean: ## what the targets left in this folder
+	rm -rf bin demo-report bench-report
+
+FORCE:

@@ -1,0 +1,3 @@
+module gitlab.example.com/nsflow/catalog
+
+go 1.26

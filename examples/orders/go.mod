@@ -1,0 +1,3 @@
+module gitlab.example.com/nsflow/orders
+
+go 1.26
