@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Formatting, go vet and golangci-lint over every module that people wrote.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+unformatted=$(git ls-files -co --exclude-standard '*.go' | xargs gofmt -l)
+if [ -n "$unformatted" ]; then
+  printf 'not formatted:\n%s\nhint: run gofmt -w on them\n' "$unformatted" >&2
+  exit 1
+fi
+linter=$(bin/sandbox build --print golangci-lint)
+for module in . sandbox bench; do
+  [ -f "$module/go.mod" ] || continue
+  (cd "$module" && "$linter" run --config "$OLDPWD/.golangci.yml" ./...)
+done

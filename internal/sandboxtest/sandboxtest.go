@@ -1,0 +1,110 @@
+// Package sandboxtest gives a test the running sandbox, with a namespace of
+// its own. Without SLIPWAY_SANDBOX a test skips; with CI=true it fails, so
+// that nothing is skipped where it counts.
+package sandboxtest
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+)
+
+// Sandbox is what sandbox.json says of the running sandbox.
+type Sandbox struct {
+	Dir string `json:"-"`
+	AWS struct {
+		Endpoint, Region, Management, AccessKey, SecretKey string
+	} `json:"aws"`
+	GitLab struct {
+		URL, Endpoint, Token string
+	} `json:"gitlab"`
+	Registry struct{ Address string } `json:"registry"`
+	S3       struct {
+		Endpoint, AccessKey, SecretKey, Bucket string
+	} `json:"s3"`
+	Clusters map[string]struct {
+		Kubeconfig, Server, CA string
+	} `json:"clusters"`
+	Bin string `json:"bin"`
+}
+
+// Open returns the sandbox that SLIPWAY_SANDBOX names.
+func Open(t testing.TB) *Sandbox {
+	t.Helper()
+	dir := os.Getenv("SLIPWAY_SANDBOX")
+	if dir == "" {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("SLIPWAY_SANDBOX is not set: run the tests with make test")
+		}
+		t.Skip("needs the sandbox: run make test, or make sandbox-up and export SLIPWAY_SANDBOX")
+	}
+	s, err := Read(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// Read reads the description of the sandbox in dir.
+func Read(dir string) (*Sandbox, error) {
+	path := filepath.Join(dir, "sandbox.json")
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading the sandbox's description: %w", err)
+	}
+	s := &Sandbox{Dir: dir}
+	if err := json.Unmarshal(raw, s); err != nil {
+		return nil, fmt.Errorf("reading %q: %w", path, err)
+	}
+	return s, nil
+}
+
+// Rest returns an administrator's configuration for a cluster.
+func (s *Sandbox) Rest(t testing.TB, cluster string) *rest.Config {
+	t.Helper()
+	cfg, err := clientcmd.BuildConfigFromFlags("", s.Clusters[cluster].Kubeconfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.QPS = -1
+	return cfg
+}
+
+// Namespace makes a namespace for the test and deletes it at the end.
+func (s *Sandbox) Namespace(t testing.TB, cluster string) string {
+	t.Helper()
+	client, err := kubernetes.NewForConfig(s.Rest(t, cluster))
+	if err != nil {
+		t.Fatal(err)
+	}
+	prefix := strings.Trim(strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {
+			return r
+		}
+		return '-'
+	}, strings.ToLower(t.Name())), "-")
+	ns, err := client.CoreV1().Namespaces().Create(context.Background(),
+		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: prefix[:min(len(prefix), 40)] + "-"}}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		defer cancel()
+		if err := client.CoreV1().Namespaces().Delete(ctx, ns.Name, metav1.DeleteOptions{}); err != nil {
+			t.Errorf("deleting namespace %q: %v", ns.Name, err)
+		}
+	})
+	return ns.Name
+}

@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Every test of the repository, against one sandbox, which is stopped at the
+# end whatever happens. Called by `make test`.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export SLIPWAY_SANDBOX="${SLIPWAY_SANDBOX:-$PWD/.sandbox}"
+
+step() { printf '\n==> %s (%dm%02ds)\n' "$1" $((SECONDS / 60)) $((SECONDS % 60)); }
+
+step "building the programs"
+make --no-print-directory build sandbox
+step "building what the sandbox runs (from the cache where it can be)"
+bin/sandbox build
+step "lint"
+make --no-print-directory lint
+step "generated files"
+make --no-print-directory check-generated
+step "starting the sandbox"
+trap 'step "stopping the sandbox"; bin/sandbox down' EXIT
+bin/sandbox up
+eval "$(bin/sandbox env)"
+step "tests of the product"
+go test -count=1 -timeout 30m ./...
+step "tests of the sandbox, and of the chain through the shipped templates"
+(cd sandbox && go test -count=1 -timeout 40m ./...)
+step "tests of the examples"
+for dir in examples/orders examples/catalog; do (cd "$dir" && go vet ./...); done
+step "done"

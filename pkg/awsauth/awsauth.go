@@ -1,0 +1,125 @@
+// Package awsauth turns a job's ID token, or a person's profile, into an
+// aws.Config: role chains, refresh before expiry, and tokens for EKS without
+// the aws command line.
+package awsauth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"github.com/aws/smithy-go"
+)
+
+// Source is where credentials come from. With a Token, the role is assumed
+// with that web identity; without, the SDK's ordinary chain (profile, SSO,
+// environment) is used, which is for people, not for jobs.
+type Source struct {
+	Region  string
+	Token   string // ID token; never logged
+	Role    string // ARN to assume with Token
+	Session string // RoleSessionName, see SessionName
+}
+
+// token hands the ID token to the SDK without a file.
+type token string
+
+// GetIdentityToken returns the token.
+func (t token) GetIdentityToken() ([]byte, error) { return []byte(t), nil }
+
+// Config returns the configuration for the source's role. No call is made
+// before the first use.
+func Config(ctx context.Context, s Source) (aws.Config, error) {
+	if s.Token == "" {
+		cfg, err := config.LoadDefaultConfig(ctx, config.WithRegion(s.Region))
+		if err != nil {
+			return aws.Config{}, fmt.Errorf("loading the AWS configuration: %w", err)
+		}
+		return cfg, nil
+	}
+	cfg, err := config.LoadDefaultConfig(ctx, config.WithRegion(s.Region), config.WithCredentialsProvider(aws.AnonymousCredentials{}))
+	if err != nil {
+		return aws.Config{}, fmt.Errorf("loading the AWS configuration: %w", err)
+	}
+	provider := stscreds.NewWebIdentityRoleProvider(sts.NewFromConfig(cfg), s.Role, token(s.Token), func(o *stscreds.WebIdentityRoleOptions) {
+		o.RoleSessionName = s.Session
+		o.Duration = time.Hour
+	})
+	cfg.Credentials = aws.NewCredentialsCache(provider, refreshEarly)
+	return cfg, nil
+}
+
+// Chain returns cfg with a further role assumed through it. A chained session
+// lasts an hour at the most, so that is what is asked for.
+func Chain(cfg aws.Config, role, session string) aws.Config {
+	provider := stscreds.NewAssumeRoleProvider(sts.NewFromConfig(cfg), role, func(o *stscreds.AssumeRoleOptions) {
+		o.RoleSessionName = session
+		o.Duration = time.Hour
+	})
+	out := cfg.Copy()
+	out.Credentials = aws.NewCredentialsCache(provider, refreshEarly)
+	return out
+}
+
+// refreshEarly renews credentials five minutes before they end, so that a call
+// never leaves with credentials that end on its way.
+func refreshEarly(o *aws.CredentialsCacheOptions) { o.ExpiryWindow = 5 * time.Minute }
+
+// CustomEndpoint reports whether the configuration points at an endpoint other
+// than AWS's own. S3 must then be spoken to path-style.
+func CustomEndpoint(env func(string) string) bool {
+	return env("AWS_ENDPOINT_URL") != "" || env("AWS_ENDPOINT_URL_S3") != ""
+}
+
+var sessionIllegal = regexp.MustCompile(`[^\w+=,.@-]`)
+
+// SessionName returns the name a job's sessions carry into CloudTrail.
+func SessionName(project, pipeline, job int64) string {
+	return fmt.Sprintf("gl-%d-%d-%d", project, pipeline, job)
+}
+
+// PersonSession returns the session name of a person's run.
+func PersonSession(user string) string {
+	name := "person-" + sessionIllegal.ReplaceAllString(user, "-")
+	return name[:min(len(name), 64)]
+}
+
+// deniedError is an authorisation that AWS refused.
+type deniedError struct{ err error }
+
+func (e deniedError) Error() string    { return e.err.Error() }
+func (e deniedError) Unwrap() error    { return e.err }
+func (e deniedError) SlipwayExit() int { return 77 }
+
+// Denied marks err, where AWS refused the caller, so that the program exits
+// 77; every other error is returned as it is.
+func Denied(err error) error {
+	var api smithy.APIError
+	if !errors.As(err, &api) {
+		return err
+	}
+	switch api.ErrorCode() {
+	case "AccessDenied", "AccessDeniedException", "InvalidIdentityToken", "ExpiredTokenException", "ExpiredToken", "InvalidClientTokenId", "MissingAuthenticationToken", "UnrecognizedClientException":
+		return deniedError{err}
+	}
+	return err
+}
+
+// Check makes the first call with cfg, so that a refused role is told as such
+// before anything else happens, and returns the caller's ARN.
+func Check(ctx context.Context, cfg aws.Config) (string, error) {
+	if _, err := cfg.Credentials.Retrieve(ctx); err != nil {
+		return "", fmt.Errorf("obtaining AWS credentials: %w", Denied(err))
+	}
+	out, err := sts.NewFromConfig(cfg).GetCallerIdentity(ctx, nil)
+	if err != nil {
+		return "", fmt.Errorf("asking AWS who we are: %w", Denied(err))
+	}
+	return aws.ToString(out.Arn), nil
+}

@@ -1,0 +1,102 @@
+// Package gitlabapi holds the GitLab calls that the programs make, over
+// GitLab's own Go client.
+package gitlabapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+
+	gitlab "gitlab.com/gitlab-org/api/client-go/v2"
+)
+
+// Config says which instance is called, and as whom. Token (a person's or a
+// service account's) is preferred where both tokens are set, since a job token
+// may do little.
+type Config struct {
+	URL      string // the instance's public address
+	Endpoint string // where to connect; URL where empty
+	JobToken string
+	Token    string
+}
+
+// Client calls one GitLab instance.
+type Client struct {
+	api   *gitlab.Client
+	asJob bool
+}
+
+// New returns a client. It makes no call.
+func New(c Config) (*Client, error) {
+	base := c.Endpoint
+	if base == "" {
+		base = c.URL
+	}
+	if base == "" {
+		return nil, errors.New("connecting to GitLab: no address is known")
+	}
+	// Retrying a POST could make a second note, commit or deployment.
+	options := []gitlab.ClientOptionFunc{gitlab.WithBaseURL(base), gitlab.WithOnlyIdempotentRetries()}
+	var api *gitlab.Client
+	var err error
+	if c.Token != "" {
+		api, err = gitlab.NewClient(c.Token, options...)
+	} else {
+		api, err = gitlab.NewJobClient(c.JobToken, options...)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("connecting to GitLab at %q: %w", base, err)
+	}
+	return &Client{api: api, asJob: c.Token == ""}, nil
+}
+
+// Raw returns GitLab's client, for calls in files of this package's topics.
+func (c *Client) Raw() *gitlab.Client { return c.api }
+
+// AsJob reports whether calls are made with a job token.
+func (c *Client) AsJob() bool { return c.asJob }
+
+// NotFound reports whether err is GitLab's 404, which also means "not yours to see".
+func NotFound(err error) bool { return gitlab.HasStatusCode(err, http.StatusNotFound) }
+
+// deniedError ends a program with 77.
+type deniedError struct{ err error }
+
+func (e deniedError) Error() string    { return e.err.Error() }
+func (e deniedError) Unwrap() error    { return e.err }
+func (e deniedError) SlipwayExit() int { return 77 }
+
+// Denied marks a refusal of GitLab's, so that the program exits 77.
+func Denied(err error) error {
+	if gitlab.HasStatusCode(err, http.StatusUnauthorized) || gitlab.HasStatusCode(err, http.StatusForbidden) {
+		return deniedError{err}
+	}
+	return err
+}
+
+// SnapshotPackage is the generic package that landscape snapshots are in, and
+// Current the version that always holds the newest.
+const (
+	SnapshotPackage = "landscape"
+	SnapshotFile    = "snapshot.json"
+	Current         = "current"
+)
+
+// Snapshot returns the published landscape snapshot of the platform project.
+func (c *Client) Snapshot(ctx context.Context, project string) ([]byte, error) {
+	raw, err := c.PackageFile(ctx, project, SnapshotPackage, Current, SnapshotFile)
+	if err != nil {
+		return nil, fmt.Errorf("fetching the landscape snapshot of project %q: %w", project, err)
+	}
+	return raw, nil
+}
+
+// PackageFile returns a file of a generic package.
+func (c *Client) PackageFile(ctx context.Context, project, name, version, file string) ([]byte, error) {
+	raw, _, err := c.api.GenericPackages.DownloadPackageFile(project, name, version, file, gitlab.WithContext(ctx))
+	if err != nil {
+		return nil, fmt.Errorf("downloading package file \"%s/%s/%s\": %w", name, version, file, Denied(err))
+	}
+	return raw, nil
+}

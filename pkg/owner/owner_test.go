@@ -1,0 +1,47 @@
+package owner_test
+
+import (
+	"testing"
+	"time"
+
+	"gitlab.com/slipway/slipway/pkg/owner"
+)
+
+func TestJudge(t *testing.T) {
+	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+	fresh, stale := now.Add(-20*time.Second), now.Add(-owner.Expiry)
+	for name, c := range map[string]struct {
+		renewed time.Time
+		state   string
+		want    owner.Verdict
+	}{
+		"fresh lease":                           {fresh, "", owner.Alive},
+		"fresh lease of a canceled job":         {fresh, "canceled", owner.Alive},
+		"stale lease, job ended":                {stale, "failed", owner.Dead},
+		"stale lease, job runs":                 {stale, "running", owner.Alive},
+		"stale lease, GitLab not asked":         {stale, "", owner.Dead},
+		"stale lease, GitLab does not know":     {stale, "unknown", owner.Unknown},
+		"no lease, GitLab not asked":            {time.Time{}, "", owner.Unknown},
+		"no lease, job ended":                   {time.Time{}, "success", owner.Dead},
+		"no lease, a state nobody has heard of": {time.Time{}, "dreaming", owner.Unknown},
+	} {
+		if got, why := owner.Judge(now, owner.Observation{Renewed: c.renewed, JobState: c.state}); got != c.want || why == "" {
+			t.Errorf("%s: verdict %v (%s), want %v", name, got, why, c.want)
+		}
+	}
+}
+
+func TestEncodeDecode(t *testing.T) {
+	o := owner.Owner{Kind: "job", Instance: "https://gitlab.example.com", Project: 77, Pipeline: 5, Job: 9, Phase: "upgrade", Start: time.Unix(1e9, 0).UTC()}
+	text, err := o.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	back, err := owner.Decode(text)
+	if err != nil || back != o {
+		t.Errorf("read back %+v, %v", back, err)
+	}
+	if _, err := owner.Decode("{"); err == nil {
+		t.Error("half an owner was read")
+	}
+}
