@@ -1,0 +1,3 @@
+module gitlab.com/slipway/slipway/bench
+
+go 1.26
