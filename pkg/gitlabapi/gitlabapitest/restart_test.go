@@ -1,0 +1,219 @@
+package gitlabapitest
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	gitlab "gitlab.com/gitlab-org/api/client-go/v2"
+)
+
+func mustRun(t *testing.T, name string, args ...string) {
+	t.Helper()
+	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+		t.Fatalf("%s %v: %v\n%s", name, args, err, out)
+	}
+}
+
+// TestMain runs a server instead of the tests in a process that is started for that, so that it can be killed.
+func TestMain(m *testing.M) {
+	file := os.Getenv("GITLABAPITEST_SERVE")
+	if file == "" {
+		m.Run()
+		return
+	}
+	if err := serveUntilKilled(file); err != nil {
+		panic(err)
+	}
+}
+
+func serveUntilKilled(file string) error {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	var config Config
+	if err := json.Unmarshal(data, &config); err != nil {
+		return err
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	config.Endpoint = "http://" + l.Addr().String()
+	s, err := New(config)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(os.Stdout, config.Endpoint)
+	return http.Serve(l, s)
+}
+
+// serveElsewhere starts a server as a process of its own; stop kills it.
+func serveElsewhere(t *testing.T, config Config) *instance {
+	t.Helper()
+	data, err := json.Marshal(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "config.json")
+	if err := os.WriteFile(file, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "GITLABAPITEST_SERVE="+file)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	i := &instance{t: t, stop: func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	}}
+	t.Cleanup(i.stop)
+	if _, err := fmt.Fscanln(out, &i.endpoint); err != nil {
+		t.Fatal(err)
+	}
+	i.client = i.as(adminToken)
+	return i
+}
+
+func TestStateOutlivesTheServer(t *testing.T) {
+	i := start(t)
+	i.push("nsflow/orders", map[string]string{"README.md": "x"})
+	if _, _, err := i.client.GenericPackages.PublishPackageFile(42, "p", "v", "f", strings.NewReader("kept"), nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := i.client.Projects.EditProject(78, &gitlab.EditProjectOptions{CIIdTokenSubClaimComponents: &[]string{"project_id"}}); err != nil {
+		t.Fatal(err)
+	}
+	key := i.keyID
+	i.stop()
+	i = serve(t, i.config, listen(t))
+	if i.keyID != key {
+		t.Error("the signing key is another one")
+	}
+	if data, _, err := i.client.GenericPackages.DownloadPackageFile(42, "p", "v", "f"); err != nil || string(data) != "kept" {
+		t.Errorf("%q, %v", data, err)
+	}
+	if p, _, err := i.client.Projects.GetProject(78, nil); err != nil || len(p.CIIdTokenSubClaimComponents) != 1 {
+		t.Errorf("%+v, %v", p, err)
+	}
+	if b, _, err := i.client.Branches.ListBranches(77, nil); err != nil || len(b) != 1 {
+		t.Errorf("%v, %v", b, err)
+	}
+}
+
+// A server that dies leaves its jobs running: the next one watches those that live, and fails those that do not.
+func TestRestartSettlesRunningJobs(t *testing.T) {
+	needRunner(t)
+	config := testConfig(t, t.TempDir())
+	dir := t.TempDir()
+	gate, file := filepath.Join(dir, "gate"), filepath.Join(dir, "dead")
+	mustRun(t, "mkfifo", gate)
+	first := serveElsewhere(t, config)
+	first.push("nsflow/orders", map[string]string{".gitlab-ci.yml": "alive: {script: ['echo $CI_JOB_TOKEN > " + dir + "/alive', 'read line < " + gate + "', 'echo $line']}\ndead: {script: ['echo $$ > " + file + "', 'sleep 300']}\n"})
+	pl := first.latest(77)
+	token := strings.TrimSpace(first.waitFor(filepath.Join(dir, "alive")))
+	first.waitFor(file)
+
+	first.stop() // by kill -9: nothing of it tells its jobs to end
+	second := serve(t, config, listen(t))
+	for _, j := range second.jobs(77, pl.ID) {
+		if j.Status != "running" {
+			t.Errorf("%s is %s after the restart", j.Name, j.Status)
+		}
+	}
+	jobClient, err := gitlab.NewJobClient(token, gitlab.WithBaseURL(second.endpoint), gitlab.WithoutRetries())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if j, _, err := jobClient.Jobs.GetJobTokensJob(nil); err != nil || j.Name != "alive" {
+		t.Errorf("the job's token is not known any more: %v", err)
+	}
+	second.mu.Lock()
+	var group int
+	for _, r := range second.running {
+		if second.st.Jobs[r.job].Definition.Name == "dead" {
+			group = r.pid
+		}
+	}
+	second.mu.Unlock()
+	if err := syscall.Kill(-group, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	mustRun(t, "sh", "-c", "echo went on with "+token+" > "+gate)
+	second.follow(pl.ID, nil)
+	jobs := second.jobs(77, pl.ID)
+	if log := second.log(77, jobs["alive"].ID); jobs["alive"].Status != "success" || !strings.Contains(log, "went on with [MASKED]") {
+		t.Errorf("alive is %s\n%s", jobs["alive"].Status, log)
+	}
+	if jobs["dead"].Status != "failed" {
+		t.Errorf("dead is %s", jobs["dead"].Status)
+	}
+}
+
+func TestResourceGroupsTakeTurns(t *testing.T) {
+	i := startWithRunner(t)
+	log := filepath.Join(t.TempDir(), "log")
+	job := "{stage: test, resource_group: dev, script: ['echo in >> " + log + "; sleep 0.3; echo out >> " + log + "']}\n"
+	i.push("nsflow/orders", map[string]string{".gitlab-ci.yml": "a: " + job + "b: " + job + "c: " + job})
+	events := i.follow(i.latest(77).ID, nil)
+	waited := false
+	for _, e := range events {
+		waited = waited || e.Status == "waiting_for_resource"
+	}
+	out, err := exec.Command("cat", log).Output()
+	if err != nil || strings.Join(strings.Fields(string(out)), " ") != "in out in out in out" || !waited {
+		t.Errorf("%s, %v, %v", out, err, events)
+	}
+}
+
+func TestPushesThatStartNothing(t *testing.T) {
+	i := startWithRunner(t)
+	config := "workflow: {rules: [{if: '$CI_COMMIT_BRANCH == \"quiet\"', when: never}, {when: always}]}\na: {script: ['true']}\n"
+	dir := i.commitFiles("nsflow/orders", map[string]string{".gitlab-ci.yml": config})
+	mustGit(t, dir, "push", "--quiet", "-o", "ci.skip", "origin", "HEAD:main")
+	mustGit(t, dir, "push", "--quiet", "origin", "HEAD:refs/heads/quiet")
+	if list, _, err := i.client.Pipelines.ListProjectPipelines(77, nil); err != nil || len(list) != 0 {
+		t.Fatalf("%v, %v", list, err)
+	}
+	if _, resp, err := i.client.Pipelines.CreatePipeline(77, &gitlab.CreatePipelineOptions{Ref: gitlab.Ptr("quiet")}); err == nil || resp.StatusCode != 400 || !strings.Contains(err.Error(), "workflow rules") {
+		t.Errorf("%v", err)
+	}
+	i.add(dir, map[string]string{"x": "1"}, "nothing to see [skip ci]")
+	mustGit(t, dir, "push", "--quiet", "origin", "HEAD:main")
+	if pl := i.latest(77); pl.Status != "skipped" {
+		t.Errorf("pipeline is %s", pl.Status)
+	}
+	mustGit(t, dir, "tag", "v1.0.0")
+	mustGit(t, dir, "push", "--quiet", "origin", "v1.0.0")
+	if pl := i.latest(77); pl.Ref != "v1.0.0" || pl.Status != "skipped" { // the same commit, so the same wish
+		t.Errorf("tag: %+v", pl)
+	}
+	i.add(dir, map[string]string{"y": "1"}, "to see")
+	mustGit(t, dir, "push", "--quiet", "origin", "HEAD:main")
+	pl := i.latest(77)
+	i.follow(pl.ID, nil)
+	jobs := i.jobs(77, pl.ID)
+	again, _, err := i.client.Jobs.RetryJob(77, jobs["a"].ID)
+	if err != nil || again.ID == jobs["a"].ID || strconv.FormatInt(again.Pipeline.ID, 10) != id(pl.ID) {
+		t.Fatalf("%+v, %v", again, err)
+	}
+	i.follow(pl.ID, nil)
+	if got := i.jobs(77, pl.ID)["a"]; got.ID != again.ID || got.Status != "success" {
+		t.Errorf("%+v", got)
+	}
+}

@@ -1,0 +1,331 @@
+package gitlabapitest
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// grace is how long a cancelled job may take to clean up before it is killed.
+const grace = 10 * time.Second
+
+// run is a job that has a process, or is about to get one. Its fields are guarded by the server's lock.
+type run struct {
+	job     int64
+	pid     int
+	reason  string // why it was told to stop, if it was
+	secrets []string
+	done    chan struct{}
+}
+
+// end tells the job's processes to stop; whoever does not within the grace time is killed.
+func (r *run) end(reason string) {
+	if r.reason != "" {
+		return
+	}
+	r.reason = reason
+	if r.pid == 0 {
+		return
+	}
+	pid := r.pid
+	_ = syscall.Kill(-pid, syscall.SIGTERM)
+	go func() {
+		timer := time.NewTimer(grace)
+		defer timer.Stop()
+		select {
+		case <-r.done:
+		case <-timer.C:
+			_ = syscall.Kill(-pid, syscall.SIGKILL)
+		}
+	}()
+}
+
+// start gives a job its token, its deployment and a goroutine; the caller holds the lock.
+func (s *Server) start(j *job) {
+	token := "glcbt-" + randomHex(20)
+	j.Status, j.StartedAt, j.TokenHash = "running", ptr(s.now()), hashToken(token)
+	p, pl, u := s.st.Projects[j.Project], s.st.Pipelines[j.Pipeline], s.user(j.User)
+	if e := j.Definition.Environment; e != nil && e.Action == "start" {
+		env := s.environmentFor(j.Project, e)
+		env.State = "available"
+		d := &deployment{
+			ID: s.st.next("deployment"), IID: s.st.next("deployment/" + id(p.ID)), Project: p.ID, Environment: env.ID, Ref: pl.Ref, Tag: pl.Tag,
+			SHA: pl.SHA, Status: "running", User: u.ID, Job: j.ID, CreatedAt: s.now(), UpdatedAt: s.now(),
+		}
+		s.st.Deployments[d.ID], j.Deployment = d, d.ID
+	}
+	r := &run{job: j.ID, done: make(chan struct{})}
+	s.running[j.ID] = r
+	producers := s.producers(j)
+	frozen, project := *j, *p // the goroutine reads them without the lock
+	s.work.Add(1)
+	go func() {
+		defer s.work.Done()
+		err := s.execute(r, &project, pl, &frozen, u, token, producers)
+		if err != nil {
+			s.note(&frozen, "ERROR: Job failed (system failure): "+err.Error())
+		}
+		s.conclude(r, &project, &frozen, err)
+	}()
+}
+
+// producers are the finished jobs whose artifacts this one is given.
+func (s *Server) producers(j *job) []*job {
+	jobs := s.st.pipelineJobs(j.Pipeline)
+	var list []*job
+	for _, other := range predecessors(j, jobs, s.st.Pipelines[j.Pipeline].Stages) {
+		wanted := true
+		for _, n := range j.Definition.Needs {
+			if n.is(other) {
+				wanted = n.Artifacts
+			}
+		}
+		if j.Definition.LimitsDeps && !slices.Contains(j.Definition.Dependencies, other.Definition.Name) {
+			wanted = false
+		}
+		if wanted {
+			copied := *other
+			list = append(list, &copied)
+		}
+	}
+	return list
+}
+
+func (s *Server) jobDir(j *job, elem ...string) string {
+	return filepath.Join(append([]string{s.buildDir(j.Pipeline), id(j.ID)}, elem...)...)
+}
+
+func (s *Server) workDir(j *job, p *project) string {
+	return s.jobDir(j, "src", filepath.FromSlash(p.Path))
+}
+
+// execute prepares the job's folder, runs gitlab-ci-local for this one job and waits for its end.
+func (s *Server) execute(r *run, p *project, pl *pipeline, j *job, u user, token string, producers []*job) error {
+	ctx := s.ctx
+	dir := s.workDir(j, p)
+	origin := strings.Replace(s.cfg.Endpoint, "://", "://gitlab-ci-token:"+token+"@", 1) + "/" + p.Path + ".git"
+	if err := s.checkout(ctx, p, pl.SHA, dir, origin); err != nil {
+		return err
+	}
+	made, err := s.commit(ctx, p, pl.SHA)
+	if err != nil {
+		return err
+	}
+	dotenv, err := s.prepare(p, pl, j, dir, producers)
+	if err != nil {
+		return err
+	}
+	secret, open, err := s.jobVariables(p, pl, j, u, dir, token)
+	if err != nil {
+		return err
+	}
+	variables := s.pipelineVariables(p, pl, u, made)
+	for k, v := range open {
+		variables[k] = v
+	}
+	if err := s.writeEnv(j, dotenv, variables, secret); err != nil {
+		return err
+	}
+	log, err := os.OpenFile(s.jobDir(j, "runner.log"), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	cmd := exec.Command(s.cfg.Runner.Command[0], s.ciLocalArgs(configFile, variables, j.Definition.Name, "--no-json-schema-validation", "--no-color")...)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, log, log
+	cmd.Env = append(s.cfg.jobEnviron(), "BASH_ENV="+s.jobDir(j, "env"),
+		"GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL="+s.jobDir(j, "gitconfig"), "GIT_TERMINAL_PROMPT=0") // a clean machine's git
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+
+	s.mu.Lock()
+	if r.reason == "" {
+		if err = cmd.Start(); err == nil {
+			r.pid = cmd.Process.Pid
+			for _, v := range secret {
+				r.secrets = append(r.secrets, v)
+			}
+			if kept := s.st.Jobs[j.ID]; kept != nil {
+				kept.PID, kept.PIDStart = r.pid, startTime(r.pid)
+				s.save()
+			}
+		}
+	}
+	started := r.pid != 0
+	s.mu.Unlock()
+	if err != nil || !started {
+		return err
+	}
+	timer := time.AfterFunc(j.Definition.timeout(), func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		r.end("job_execution_timeout")
+	})
+	defer timer.Stop()
+	_ = cmd.Wait() // its exit status says nothing: the spool does
+	s.reap(ctx, r)
+	return nil
+}
+
+// reap waits until nothing of the job's process group is left: after a cancellation with patience, otherwise at once.
+func (s *Server) reap(ctx context.Context, r *run) {
+	s.mu.Lock()
+	told := r.reason != ""
+	s.mu.Unlock()
+	if !told {
+		_ = syscall.Kill(-r.pid, syscall.SIGKILL)
+	}
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for groupLives(r.pid) {
+		select {
+		case <-ctx.Done():
+			_ = syscall.Kill(-r.pid, syscall.SIGKILL)
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// outcome is what the job's own shell left behind.
+type outcome struct {
+	began bool
+	code  *int
+}
+
+func (s *Server) spool(j *job) outcome {
+	var o outcome
+	data, err := os.ReadFile(s.jobDir(j, "spool"))
+	if err != nil {
+		return o
+	}
+	for _, line := range strings.Split(string(data), "\n") {
+		var code int
+		switch {
+		case strings.HasPrefix(line, "start "):
+			o.began = true
+		case strings.HasPrefix(line, "end "):
+			if _, err := fmt.Sscanf(line, "end %d", &code); err == nil {
+				o.code = &code
+			}
+		}
+	}
+	return o
+}
+
+// conclude turns what is known of a job whose processes are gone into its final state.
+func (s *Server) conclude(r *run, p *project, j *job, err error) {
+	o := s.spool(j)
+	dir := s.workDir(j, p)
+	var bad error
+	if err == nil && o.code != nil {
+		bad = s.collect(j, dir, *o.code == 0)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	j = s.st.Jobs[j.ID]
+	status, reason := "success", ""
+	switch {
+	case r.reason == "canceled":
+		status = "canceled"
+	case r.reason != "":
+		status, reason = "failed", r.reason
+	case err != nil, !o.began:
+		status, reason = "failed", "runner_system_failure"
+	case o.code == nil, *o.code != 0, bad != nil:
+		status, reason = "failed", "script_failure"
+	}
+	s.closeTrace(j, r, status, reason, o, bad)
+	for _, path := range []string{"env", "secrets.json", "spool", "gitconfig", "src"} {
+		_ = os.RemoveAll(s.jobDir(j, path))
+	}
+	j.Status, j.FailureReason, j.FinishedAt, j.TokenHash, j.PID, j.PIDStart = status, reason, ptr(s.now()), "", 0, ""
+	if r.reason == "" {
+		j.ExitCode = o.code
+	}
+	j.Tolerated = status == "failed" && (j.Definition.AllowFailure || j.ExitCode != nil && slices.Contains(j.Definition.AllowCodes, *j.ExitCode))
+	if d := s.st.Deployments[j.Deployment]; d != nil {
+		d.Status, d.UpdatedAt, d.FinishedAt = status, s.now(), ptr(s.now())
+		if env := s.st.Environments[d.Environment]; env != nil && status == "success" && j.Definition.Environment.URL != "" {
+			env.ExternalURL, env.UpdatedAt = expand(j.Definition.Environment.URL, s.dotenvOf(j)), s.now()
+		}
+	}
+	if e := j.Definition.Environment; e != nil && e.Action == "stop" && status == "success" {
+		env := s.environmentFor(j.Project, e)
+		env.State, env.UpdatedAt = "stopped", s.now()
+	}
+	delete(s.running, j.ID)
+	close(r.done)
+	if status == "failed" && !s.closed && j.Definition.Retry.retries(reason, j.ExitCode, s.attempts(j)) {
+		s.again(j, j.User)
+	}
+	s.advance(s.st.Pipelines[j.Pipeline])
+}
+
+func (s *Server) attempts(j *job) int {
+	return len(sorted(s.st.Jobs, func(o *job) bool { return o.Pipeline == j.Pipeline && o.Definition.Name == j.Definition.Name }))
+}
+
+// again makes another attempt at a job, and lets those that were skipped because of it have their turn again.
+func (s *Server) again(old *job, by int64) *job {
+	old.Retried = true
+	j := &job{ID: s.st.next("job"), Pipeline: old.Pipeline, Project: old.Project, User: by, Definition: old.Definition, Status: "pending", CreatedAt: s.now(), QueuedAt: ptr(s.now())}
+	s.st.Jobs[j.ID] = j
+	for _, later := range s.st.pipelineJobs(old.Pipeline) {
+		if later.Status == "skipped" {
+			later.Status = "created"
+		}
+	}
+	return j
+}
+
+// adopt settles the jobs that were running when the last server stopped: those whose process lives on are watched to
+// their end, the others are concluded from what they left. The caller holds the lock.
+func (s *Server) adopt() {
+	for _, j := range sorted(s.st.Jobs, func(j *job) bool { return j.Status == "running" || j.Status == "canceling" }) {
+		r := &run{job: j.ID, pid: j.PID, done: make(chan struct{})}
+		if data, err := os.ReadFile(s.jobDir(j, "secrets.json")); err == nil {
+			_ = json.Unmarshal(data, &r.secrets)
+		}
+		alive := j.PID != 0 && startTime(j.PID) == j.PIDStart
+		if j.Status == "canceling" {
+			r.reason = "canceled"
+		}
+		s.running[j.ID] = r
+		frozen := *j
+		p := s.st.Projects[j.Project]
+		s.work.Add(1)
+		go func() {
+			defer s.work.Done()
+			var err error
+			if alive {
+				s.watch(r, frozen.PIDStart)
+				s.reap(s.ctx, r)
+			} else if frozen.PID == 0 {
+				err = errors.New("the server stopped before the job began")
+			}
+			s.conclude(r, p, &frozen, err)
+		}()
+	}
+	s.dispatch()
+}
+
+// watch waits for the end of a process that is not a child of this one.
+func (s *Server) watch(r *run, since string) {
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for startTime(r.pid) == since {
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
