@@ -1,0 +1,190 @@
+// Package bundle reads release bundles: what a pipeline made, as one OCI
+// artifact that is known by its digest, and the signatures that refer to it.
+package bundle
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"regexp"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+)
+
+// Media types of a bundle and its signatures.
+const (
+	ArtifactType          = "application/vnd.slipway.bundle.v1"
+	SignatureArtifactType = "application/vnd.slipway.signature.v1"
+	EnvelopeType          = "application/vnd.dsse.envelope.v1+json"
+)
+
+// maxBlob bounds the small blobs read here: configurations and envelopes.
+const maxBlob = 1 << 20
+
+// Config is what a bundle says of itself.
+type Config struct {
+	Service   string            `json:"service"`
+	Commit    string            `json:"commit"`
+	Project   Project           `json:"project"`
+	Pipeline  int64             `json:"pipeline"`
+	Images    map[string]string `json:"images"`
+	Landscape string            `json:"landscape"`
+	Created   time.Time         `json:"created"`
+}
+
+// Project is the GitLab project a bundle comes from.
+type Project struct {
+	Path string `json:"path"`
+	ID   int64  `json:"id"`
+}
+
+// Reference names a bundle by repository and digest. A tag is not a name: it
+// can be moved to other bytes.
+type Reference struct{ Repository, Digest string }
+
+var reference = regexp.MustCompile(`^([a-z0-9.-]+(?::[0-9]+)?(?:/[a-z0-9._-]+)+)@(sha256:[0-9a-f]{64})$`)
+
+// Parse reads host/path@sha256:digest.
+func Parse(s string) (Reference, error) {
+	m := reference.FindStringSubmatch(s)
+	if m == nil {
+		return Reference{}, fmt.Errorf("reading bundle %q: it must be <repository>@sha256:<64 hex digits>", s)
+	}
+	return Reference{m[1], m[2]}, nil
+}
+
+// String returns the reference as Parse reads it.
+func (r Reference) String() string { return r.Repository + "@" + r.Digest }
+
+// Access is the credential for one registry. It is sent to no other.
+type Access struct{ Host, User, Password string }
+
+// Bundle is a bundle in its registry.
+type Bundle struct {
+	Reference Reference
+	Config    Config
+	options   []remote.Option
+	digest    name.Digest
+}
+
+// deniedError ends a program with 77.
+type deniedError struct{ err error }
+
+func (e deniedError) Error() string    { return e.err.Error() }
+func (e deniedError) Unwrap() error    { return e.err }
+func (e deniedError) SlipwayExit() int { return 77 }
+
+func denied(err error) error {
+	var te *transport.Error
+	if errors.As(err, &te) && (te.StatusCode == http.StatusUnauthorized || te.StatusCode == http.StatusForbidden) {
+		return deniedError{err}
+	}
+	return err
+}
+
+// Fetch reads a bundle. What it returns are the bytes the digest names, but
+// nothing is said of who made them: see Envelopes.
+func Fetch(ctx context.Context, r Reference, a Access) (*Bundle, error) {
+	digest, err := name.NewDigest(r.String())
+	if err != nil {
+		return nil, fmt.Errorf("reading bundle %q: %w", r, err)
+	}
+	b := &Bundle{Reference: r, digest: digest, options: []remote.Option{remote.WithContext(ctx)}}
+	if a.Password != "" && digest.RegistryStr() == a.Host {
+		b.options = append(b.options, remote.WithAuth(authn.FromConfig(authn.AuthConfig{Username: a.User, Password: a.Password})))
+	}
+	desc, err := remote.Get(digest, b.options...)
+	if err != nil {
+		return nil, fmt.Errorf("fetching bundle %q: %w", r, denied(err))
+	}
+	var m manifest
+	if err := json.Unmarshal(desc.Manifest, &m); err != nil {
+		return nil, fmt.Errorf("reading the manifest of bundle %q: %w", r, err)
+	}
+	if m.ArtifactType != ArtifactType {
+		return nil, fmt.Errorf("reading bundle %q: it is a %q, not a %q", r, m.ArtifactType, ArtifactType)
+	}
+	raw, err := b.blob(m.Config)
+	if err != nil {
+		return nil, fmt.Errorf("reading the configuration of bundle %q: %w", r, err)
+	}
+	if err := json.Unmarshal(raw, &b.Config); err != nil {
+		return nil, fmt.Errorf("reading the configuration of bundle %q: %w", r, err)
+	}
+	return b, nil
+}
+
+type manifest struct {
+	ArtifactType string          `json:"artifactType"`
+	Config       v1.Descriptor   `json:"config"`
+	Layers       []v1.Descriptor `json:"layers"`
+	Subject      *v1.Descriptor  `json:"subject"`
+}
+
+// blob reads a small blob; the library compares it with its digest.
+func (b *Bundle) blob(d v1.Descriptor) (raw []byte, err error) {
+	if d.Size > maxBlob {
+		return nil, fmt.Errorf("reading blob %q: it has %d bytes, and at most %d are read", d.Digest, d.Size, maxBlob)
+	}
+	layer, err := remote.Layer(b.digest.Context().Digest(d.Digest.String()), b.options...)
+	if err != nil {
+		return nil, fmt.Errorf("fetching blob %q: %w", d.Digest, denied(err))
+	}
+	rc, err := layer.Compressed()
+	if err != nil {
+		return nil, fmt.Errorf("fetching blob %q: %w", d.Digest, denied(err))
+	}
+	defer func() { err = errors.Join(err, rc.Close()) }()
+	if raw, err = io.ReadAll(io.LimitReader(rc, maxBlob)); err != nil {
+		return nil, fmt.Errorf("fetching blob %q: %w", d.Digest, err)
+	}
+	return raw, nil
+}
+
+// Envelopes returns the DSSE envelopes that refer to the bundle. Anybody who
+// may write to the repository can put one there: they prove nothing until
+// their signatures are verified.
+func (b *Bundle) Envelopes() ([][]byte, error) {
+	// No filter: registries differ in what they take for the type of an artifact.
+	index, err := remote.Referrers(b.digest, b.options...)
+	if err != nil {
+		return nil, fmt.Errorf("listing the signatures of bundle %q: %w", b.Reference, denied(err))
+	}
+	list, err := index.IndexManifest()
+	if err != nil {
+		return nil, fmt.Errorf("listing the signatures of bundle %q: %w", b.Reference, err)
+	}
+	var all [][]byte
+	for _, d := range list.Manifests {
+		desc, err := remote.Get(b.digest.Context().Digest(d.Digest.String()), b.options...)
+		if err != nil {
+			return nil, fmt.Errorf("fetching signature %q: %w", d.Digest, denied(err))
+		}
+		var m manifest
+		if err := json.Unmarshal(desc.Manifest, &m); err != nil {
+			return nil, fmt.Errorf("reading signature %q: %w", d.Digest, err)
+		}
+		if m.ArtifactType != SignatureArtifactType || m.Subject == nil || m.Subject.Digest.String() != b.Reference.Digest {
+			continue
+		}
+		for _, l := range m.Layers {
+			if l.MediaType != EnvelopeType {
+				continue
+			}
+			raw, err := b.blob(l)
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, raw)
+		}
+	}
+	return all, nil
+}

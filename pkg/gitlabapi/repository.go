@@ -1,0 +1,24 @@
+package gitlabapi
+
+import (
+	"context"
+	"fmt"
+
+	gitlab "gitlab.com/gitlab-org/api/client-go/v2"
+)
+
+// Commit is who wrote a commit.
+type Commit struct {
+	ID          string
+	AuthorName  string
+	AuthorEmail string
+}
+
+// Commit returns a commit of a project.
+func (c *Client) Commit(ctx context.Context, project any, sha string) (Commit, error) {
+	got, _, err := c.api.Commits.GetCommit(project, sha, nil, gitlab.WithContext(ctx))
+	if err != nil {
+		return Commit{}, fmt.Errorf("reading commit %q of project %v: %w", sha, project, Denied(err))
+	}
+	return Commit{ID: got.ID, AuthorName: got.AuthorName, AuthorEmail: got.AuthorEmail}, nil
+}

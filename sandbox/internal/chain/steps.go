@@ -1,0 +1,223 @@
+package chain
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	gitlab "gitlab.com/gitlab-org/api/client-go/v2"
+)
+
+// Step is a part of the chain, with what it showed.
+type Step struct {
+	Name  string
+	Shows string // what a reader learns from it
+	Run   func(ctx context.Context) ([]Job, error)
+}
+
+// Steps are the six programs' steps in their order, on the four examples.
+func (c *Chain) Steps() []Step {
+	return []Step{
+		{"bootstrap, by a person", "an empty organisation gets accounts, trust, state backends and an audit trail; no job has rights yet", c.firstBootstrap},
+		{"platform pipeline", "bootstrap again in CI, through an ID token, changes nothing; terraform plans and applies a stack per account; the add-on set is deployed", c.platform},
+		{"environments project", "gates and schedules are in place", c.environments},
+		{"orders pipeline", "build by digest, deploy to dev, signed release bundle", c.service("orders")},
+		{"catalog pipeline", "build by digest, deploy to dev, signed release bundle", c.service("catalog")},
+		{"backup of dev", "a Velero backup, read back and compared with what was there", c.backup},
+		{"promotion of orders to stage", "the button of the orders pipeline: gate, desired state, deployment, observed state, record", c.promote},
+		{"disaster-recovery drill", "the backup restored into quarantine; RPO and RTO; without a real node no data is proven, and the job says so with 7", c.drill},
+	}
+}
+
+// firstBootstrap is what a person does once, with administrator credentials of
+// the management account; see docs/decisions/0004.
+func (c *Chain) firstBootstrap(ctx context.Context) ([]Job, error) {
+	report := filepath.Join(c.Work, "reports", "first-bootstrap")
+	cmd := exec.CommandContext(ctx, filepath.Join(c.Root, "bin", "slipway-bootstrap"), "apply",
+		"--dir", filepath.Join(c.Root, "examples", "platform", "landscape"), "--report-dir", report)
+	cmd.Env = append(cleanEnv(),
+		"AWS_ENDPOINT_URL="+c.Box.AWS.Endpoint, "AWS_REGION="+c.Box.AWS.Region,
+		"AWS_ACCESS_KEY_ID="+c.Box.AWS.AccessKey, "AWS_SECRET_ACCESS_KEY="+c.Box.AWS.SecretKey,
+		"CI_SERVER_URL="+c.Box.GitLab.URL, "SLIPWAY_GITLAB_ENDPOINT="+c.Box.GitLab.Endpoint, "SLIPWAY_GITLAB_TOKEN="+c.Box.GitLab.Token)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	start := time.Now()
+	stop := c.heartbeat(ctx, "slipway-bootstrap apply")
+	err := cmd.Run()
+	stop()
+	job := Job{Project: "a terminal", Name: "slipway-bootstrap apply", Status: "success", Seconds: time.Since(start).Seconds(), Report: report}
+	if err != nil {
+		return nil, fmt.Errorf("running the first bootstrap: %w\n%s", err, tail(out.String(), 6000))
+	}
+	c.Say("  %s%s: %s (%.1f s)", job.mark(), job.Project, job.Name, job.Seconds)
+	return []Job{job}, nil
+}
+
+// cleanEnv is this process's environment without identities: a developer's own
+// keys must not make the demo work.
+func cleanEnv() []string {
+	var out []string
+	for _, kv := range os.Environ() {
+		name, _, _ := strings.Cut(kv, "=")
+		if strings.HasPrefix(name, "AWS_") || strings.HasPrefix(name, "CI_") || strings.HasPrefix(name, "GITLAB_") || strings.HasPrefix(name, "SLIPWAY_") || name == "CI" || name == "KUBECONFIG" {
+			continue
+		}
+		out = append(out, kv)
+	}
+	return out
+}
+
+func (c *Chain) platform(ctx context.Context) ([]Job, error) {
+	return c.pushed(ctx, "platform")
+}
+
+// environments has no job of its own on a push: its pipelines are started by
+// buttons and schedules.
+func (c *Chain) environments(ctx context.Context) ([]Job, error) {
+	_, err := c.Push(ctx, "environments", "environments: gates, backup and drill", nil, "ci.skip")
+	return nil, err
+}
+
+func (c *Chain) service(example string) func(context.Context) ([]Job, error) {
+	return func(ctx context.Context) ([]Job, error) { return c.pushed(ctx, example) }
+}
+
+func (c *Chain) pushed(ctx context.Context, example string) ([]Job, error) {
+	pipeline, err := c.Push(ctx, example, example+": as in the example", nil)
+	if err != nil {
+		return nil, err
+	}
+	return c.settle(ctx, example, pipeline)
+}
+
+// settle follows a pipeline to its end, collects its reports and wants it green.
+func (c *Chain) settle(ctx context.Context, example string, pipeline int64) ([]Job, error) {
+	jobs, err := c.Follow(ctx, example, pipeline)
+	if err != nil {
+		return nil, err
+	}
+	c.Collect(ctx, jobs)
+	return jobs, c.Green(ctx, jobs)
+}
+
+func (c *Chain) backup(ctx context.Context) ([]Job, error) {
+	pipeline, err := c.Start(ctx, "environments", map[string]string{"task": "backup"})
+	if err != nil {
+		return nil, err
+	}
+	return c.settle(ctx, "environments", pipeline)
+}
+
+func (c *Chain) drill(ctx context.Context) ([]Job, error) {
+	pipeline, err := c.Start(ctx, "environments", map[string]string{"task": "drill"})
+	if err != nil {
+		return nil, err
+	}
+	jobs, err := c.settle(ctx, "environments", pipeline)
+	if err != nil {
+		return jobs, err
+	}
+	drill, err := Find(jobs, "drill")
+	if err != nil {
+		return jobs, err
+	}
+	if drill.ExitCode != 7 {
+		return jobs, fmt.Errorf("the drill ended with %d; on fake nodes no data can be proven, so 7 is the only honest end:\n%s", drill.ExitCode, c.Trace(ctx, drill))
+	}
+	return jobs, nil
+}
+
+// promote presses the button of the orders pipeline and follows the pipeline
+// that it starts in the environments project.
+func (c *Chain) promote(ctx context.Context) ([]Job, error) {
+	return c.Promote(ctx, "orders", "stage")
+}
+
+// Promote presses a service's button for a target.
+func (c *Chain) Promote(ctx context.Context, example, target string) ([]Job, error) {
+	jobs, err := c.jobs(ctx, example, c.pipeline[example])
+	if err != nil {
+		return nil, err
+	}
+	button, err := Find(jobs, "promote: ["+target+"]")
+	if err != nil {
+		return nil, err
+	}
+	before, err := c.Newest(ctx, "environments")
+	if err != nil {
+		return nil, err
+	}
+	jobs, err = c.Press(ctx, example, button)
+	if err != nil {
+		return nil, err
+	}
+	c.Collect(ctx, jobs)
+	if err := c.Green(ctx, jobs); err != nil {
+		return jobs, err
+	}
+	button, err = Find(jobs, button.Name)
+	if err != nil {
+		return jobs, err
+	}
+	after, err := c.Newest(ctx, "environments")
+	if err != nil {
+		return jobs, err
+	}
+	if after == before {
+		return jobs, fmt.Errorf("promoting %q: the button started no pipeline in the environments project", example)
+	}
+	c.pipeline["environments"] = after
+	downstream, err := c.settle(ctx, "environments", after)
+	return append([]Job{button}, downstream...), err
+}
+
+// Collect downloads the reports that jobs left, and names them in Job.Report.
+func (c *Chain) Collect(ctx context.Context, jobs []Job) {
+	for i := range jobs {
+		j := &jobs[i]
+		folder := reportFolder(j.Name)
+		for _, tool := range []string{"slipway-bootstrap", "slipway-terraform", "slipway-deploy", "slipway-promote", "slipway-backup"} {
+			for _, ext := range []string{".json", ".html"} {
+				r, _, err := c.api.Jobs.DownloadSingleArtifactsFile(j.Project, j.ID, "slipway-report/"+folder+"/"+tool+ext, gitlab.WithContext(ctx))
+				if err != nil {
+					continue // the job left no report of this program
+				}
+				dir := filepath.Join(c.Work, "reports", fmt.Sprintf("job-%d", j.ID))
+				raw := new(bytes.Buffer)
+				if _, err := raw.ReadFrom(r); err != nil || os.MkdirAll(dir, 0o755) != nil {
+					continue
+				}
+				if os.WriteFile(filepath.Join(dir, tool+ext), raw.Bytes(), 0o644) == nil {
+					j.Report = dir
+				}
+			}
+		}
+	}
+}
+
+// reportFolder is where the templates let a job leave its report:
+// "deploy: [dev]" writes to deploy-dev.
+func reportFolder(job string) string {
+	return strings.NewReplacer(": [", "-", "]", "").Replace(job)
+}
+
+// Result reads the result out of a job's collected report.
+func (j Job) Result(tool string, v any) error {
+	raw, err := os.ReadFile(filepath.Join(j.Report, tool+".json"))
+	if err != nil {
+		return fmt.Errorf("reading the report of job %q: %w", j.Name, err)
+	}
+	doc := struct {
+		Result json.RawMessage `json:"result"`
+	}{}
+	if err := json.Unmarshal(raw, &doc); err != nil {
+		return fmt.Errorf("reading the report of job %q: %w", j.Name, err)
+	}
+	return json.Unmarshal(doc.Result, v)
+}

@@ -1,0 +1,166 @@
+// Package state is the desired and the observed state of the gated
+// environments, as files of the environments project.
+package state
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"time"
+
+	"github.com/goccy/go-yaml"
+
+	"gitlab.com/slipway/slipway/tools/promote/internal/gate"
+)
+
+// Desired is <environment>/<service>.desired.yaml: what shall run, and why it
+// may.
+type Desired struct {
+	APIVersion    string    `yaml:"apiVersion" json:"apiVersion"`
+	Kind          string    `yaml:"kind" json:"kind"`
+	Service       string    `yaml:"service" json:"service"`
+	Environment   string    `yaml:"environment" json:"environment"`
+	Bundle        string    `yaml:"bundle" json:"bundle"`
+	Configuration string    `yaml:"configuration" json:"configuration"` // digest of <service>.values.yaml, or "none"
+	Commit        string    `yaml:"commit" json:"commit"`               // of the service
+	By            string    `yaml:"by" json:"by"`
+	Pipeline      int64     `yaml:"pipeline" json:"pipeline"`
+	At            time.Time `yaml:"at" json:"at"`
+	Gates         []Gate    `yaml:"gates" json:"gates"`
+}
+
+// Gate is a gate's result in the file.
+type Gate struct {
+	Gate   string `yaml:"gate" json:"gate"`
+	Passed bool   `yaml:"passed" json:"passed"`
+	Reason string `yaml:"reason" json:"reason"`
+}
+
+// Observed is <environment>/<service>.observed.yaml: what runs, as
+// slipway-deploy saw it.
+type Observed struct {
+	APIVersion  string            `yaml:"apiVersion" json:"apiVersion"`
+	Kind        string            `yaml:"kind" json:"kind"`
+	Service     string            `yaml:"service" json:"service"`
+	Environment string            `yaml:"environment" json:"environment"`
+	Bundle      string            `yaml:"bundle" json:"bundle"`
+	Revision    any               `yaml:"revision" json:"revision,omitempty"`
+	Status      string            `yaml:"status" json:"status"` // deployed | restored | failed
+	Images      map[string]string `yaml:"images" json:"images,omitempty"`
+	Since       time.Time         `yaml:"since" json:"since"`
+}
+
+// The states a deployment can end in.
+const (
+	Deployed = "deployed"
+	Restored = "restored"
+	Failed   = "failed"
+)
+
+// DesiredFile returns the path of the desired state.
+func DesiredFile(environment, service string) string {
+	return environment + "/" + service + ".desired.yaml"
+}
+
+// ObservedFile returns the path of the observed state.
+func ObservedFile(environment, service string) string {
+	return environment + "/" + service + ".observed.yaml"
+}
+
+// ValuesFile returns the path of the configuration that people own.
+func ValuesFile(environment, service string) string {
+	return environment + "/" + service + ".values.yaml"
+}
+
+// Revision names a configuration: its digest, or "none" where there is no file.
+func Revision(values []byte) string {
+	if values == nil {
+		return "none"
+	}
+	sum := sha256.Sum256(values)
+	return "sha256:" + hex.EncodeToString(sum[:])
+}
+
+// Gates returns results in the form of the file.
+func Gates(results []gate.Result) []Gate {
+	out := make([]Gate, len(results))
+	for i, r := range results {
+		out[i] = Gate(r)
+	}
+	return out
+}
+
+// Encode returns the file.
+func (d Desired) Encode() ([]byte, error) {
+	raw, err := yaml.Marshal(d)
+	if err != nil {
+		return nil, fmt.Errorf("encoding the desired state of %q: %w", d.Service, err)
+	}
+	return append([]byte("# Written by slipway-promote; people change the values file.\n"), raw...), nil
+}
+
+// ReadDesired reads the file.
+func ReadDesired(path string, raw []byte) (Desired, error) {
+	var d Desired
+	if err := yaml.Unmarshal(raw, &d); err != nil {
+		return d, fmt.Errorf("reading %q: %s", path, yaml.FormatError(err, false, false))
+	}
+	if d.Kind != "Desired" {
+		return d, fmt.Errorf("reading %q: it is a %q, not a Desired", path, d.Kind)
+	}
+	return d, nil
+}
+
+// ReadObserved reads the file. Fields that a newer slipway-deploy added are
+// left out.
+func ReadObserved(path string, raw []byte) (Observed, error) {
+	var o Observed
+	if err := yaml.Unmarshal(raw, &o); err != nil {
+		return o, fmt.Errorf("reading %q: %s", path, yaml.FormatError(err, false, false))
+	}
+	if o.Kind != "Observed" {
+		return o, fmt.Errorf("reading %q: it is a %q, not an Observed", path, o.Kind)
+	}
+	return o, nil
+}
+
+// Event is a point of an environment's history, as evidence for a bundle.
+type Event struct {
+	At     time.Time
+	Ours   bool // the bundle was deployed then, and healthy
+	Ends   bool // something else runs from then on, or nothing is known
+	Source string
+}
+
+// Events returns the history of the observed file, newest first as git tells
+// it, as evidence for a bundle. A restored deployment changes nothing: what ran
+// before runs on.
+func Events(newest []Observed, bundle string) []Event {
+	var out []Event
+	for i := len(newest) - 1; i >= 0; i-- {
+		o := newest[i]
+		if o.Status == Restored {
+			continue
+		}
+		ours := o.Status == Deployed && o.Bundle == bundle
+		out = append(out, Event{At: o.Since, Ours: ours, Ends: !ours, Source: "observed state"})
+	}
+	return out
+}
+
+// Intervals joins events, oldest first, to the times in which the bundle ran.
+func Intervals(oldest []Event) []gate.Interval {
+	var out []gate.Interval
+	open := false
+	for _, e := range oldest {
+		switch {
+		case e.Ours && !open:
+			out = append(out, gate.Interval{Since: e.At, Source: e.Source})
+			open = true
+		case e.Ends && open:
+			out[len(out)-1].Until = e.At
+			open = false
+		}
+	}
+	return out
+}

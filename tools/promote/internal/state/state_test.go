@@ -1,0 +1,74 @@
+package state_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"gitlab.com/slipway/slipway/tools/promote/internal/gate"
+	"gitlab.com/slipway/slipway/tools/promote/internal/state"
+)
+
+var start = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+
+func at(minutes int) time.Time { return start.Add(time.Duration(minutes) * time.Minute) }
+
+func TestIntervals(t *testing.T) {
+	o := func(minute int, bundle, status string) state.Observed {
+		return state.Observed{Bundle: bundle, Status: status, Since: at(minute)}
+	}
+	for name, c := range map[string]struct {
+		newest []state.Observed
+		want   []gate.Interval
+	}{
+		"never":               {[]state.Observed{o(1, "b", "deployed")}, nil},
+		"runs":                {[]state.Observed{o(1, "a", "deployed")}, []gate.Interval{{Since: at(1)}}},
+		"was deployed again":  {[]state.Observed{o(5, "a", "deployed"), o(1, "a", "deployed")}, []gate.Interval{{Since: at(1)}}},
+		"was replaced":        {[]state.Observed{o(5, "b", "deployed"), o(1, "a", "deployed")}, []gate.Interval{{Since: at(1), Until: at(5)}}},
+		"next was restored":   {[]state.Observed{o(5, "a", "restored"), o(1, "a", "deployed")}, []gate.Interval{{Since: at(1)}}},
+		"only restored":       {[]state.Observed{o(5, "a", "restored")}, nil},
+		"failed":              {[]state.Observed{o(5, "a", "failed"), o(1, "a", "deployed")}, []gate.Interval{{Since: at(1), Until: at(5)}}},
+		"came back":           {[]state.Observed{o(9, "a", "deployed"), o(5, "b", "deployed"), o(1, "a", "deployed")}, []gate.Interval{{Since: at(1), Until: at(5)}, {Since: at(9)}}},
+		"failed, then better": {[]state.Observed{o(9, "a", "deployed"), o(5, "a", "failed")}, []gate.Interval{{Since: at(9)}}},
+	} {
+		got := state.Intervals(state.Events(c.newest, "a"))
+		if len(got) != len(c.want) {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+			continue
+		}
+		for i := range got {
+			if !got[i].Since.Equal(c.want[i].Since) || !got[i].Until.Equal(c.want[i].Until) {
+				t.Errorf("%s: %v, want %v", name, got, c.want)
+			}
+		}
+	}
+}
+
+func TestDesiredRoundTrip(t *testing.T) {
+	d := state.Desired{APIVersion: "slipway/v1", Kind: "Desired", Service: "orders", Environment: "stage", Bundle: "r@sha256:x", Configuration: "none",
+		By: "anna: [x]", Pipeline: 7, At: start, Gates: []state.Gate{{Gate: "order", Passed: true, Reason: "it: was #1"}}}
+	raw, err := d.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := state.ReadDesired("f", raw)
+	if err != nil || got.By != d.By || !got.At.Equal(d.At) || got.Gates[0] != d.Gates[0] || got.Pipeline != 7 {
+		t.Errorf("read %+v, %v from\n%s", got, err, raw)
+	}
+	if _, err := state.ReadObserved("f", raw); err == nil || !strings.Contains(err.Error(), `it is a "Desired"`) {
+		t.Errorf("ReadObserved of a Desired = %v", err)
+	}
+}
+
+func TestReadObserved(t *testing.T) {
+	o, err := state.ReadObserved("f", []byte("apiVersion: slipway/v1\nkind: Observed\nservice: orders\nenvironment: stage\nbundle: r@sha256:x\nrevision: 3\nstatus: deployed\nimages: {app: r@sha256:y}\nsince: 2026-11-23T12:00:00Z\nnewer: 1\n"))
+	if err != nil || o.Status != state.Deployed || !o.Since.Equal(start) || o.Images["app"] != "r@sha256:y" {
+		t.Errorf("read %+v, %v", o, err)
+	}
+}
+
+func TestRevision(t *testing.T) {
+	if state.Revision(nil) != "none" || state.Revision([]byte("a")) == state.Revision([]byte("b")) || !strings.HasPrefix(state.Revision([]byte("")), "sha256:") {
+		t.Error("Revision does not tell configurations apart")
+	}
+}

@@ -1,0 +1,232 @@
+package cmd_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+
+	"gitlab.com/slipway/slipway/internal/mototest"
+	"gitlab.com/slipway/slipway/pkg/landscape"
+	"gitlab.com/slipway/slipway/pkg/tool"
+	"gitlab.com/slipway/slipway/tools/terraform/internal/cmd"
+)
+
+const stackText = `terraform {
+  backend "s3" {}
+}
+variable "account" { type = string }
+variable "size" {
+  type    = number
+  default = 1
+}
+resource "terraform_data" "a" { input = var.account }
+resource "terraform_data" "b" { input = var.size }
+output "account" { value = terraform_data.a.output }
+output "secret" {
+  value     = "s3cr3t-value"
+  sensitive = true
+}
+`
+
+// world is a stack, a landscape and an AWS emulator with a state bucket.
+type world struct {
+	t      *testing.T
+	dir    string
+	bucket string
+	env    map[string]string
+	s3     *s3.Client
+}
+
+func newWorld(t *testing.T) *world {
+	endpoint := mototest.Start(t)
+	if _, err := exec.LookPath("terraform"); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("AWS_ENDPOINT_URL", endpoint)
+	t.Setenv("AWS_ACCESS_KEY_ID", "test")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "testtest")
+	w := &world{t: t, dir: t.TempDir(), bucket: "tfstate-" + strings.ToLower(rand.Text())}
+	cfg, err := config.LoadDefaultConfig(t.Context(), config.WithRegion("eu-central-1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.s3 = s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true })
+	if _, err := w.s3.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: &w.bucket,
+		CreateBucketConfiguration: &types.CreateBucketConfiguration{LocationConstraint: "eu-central-1"}}); err != nil {
+		t.Fatal(err)
+	}
+	snapshot := landscape.Snapshot{APIVersion: "slipway/v1", Kind: "LandscapeSnapshot", Name: "nsflow", Region: "eu-central-1",
+		Accounts: map[string]landscape.Account{"nonprod": {ID: "222222222222", Backend: &landscape.Backend{Bucket: w.bucket, Region: "eu-central-1", Lock: "s3"}}},
+		Roles:    []landscape.Role{{Name: "platform-plan", Account: "nonprod", Purpose: "plan"}, {Name: "platform-apply", Account: "nonprod", Purpose: "apply"}}}
+	raw, err := json.Marshal(snapshot)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.write("snapshot.json", string(raw))
+	w.write("network/main.tf", stackText)
+	w.env = map[string]string{"PATH": os.Getenv("PATH"), "HOME": t.TempDir(), "AWS_ENDPOINT_URL": endpoint,
+		"CI_COMMIT_SHA": "c0ffee", "CI_JOB_TOKEN": "job-token-0123456789", "SLIPWAY_LANDSCAPE": filepath.Join(w.dir, "snapshot.json"),
+		"SLIPWAY_TERRAFORM_OUT": filepath.Join(w.dir, "plan"), "SLIPWAY_TERRAFORM_REPORT_DIR": filepath.Join(w.dir, "report")}
+	return w
+}
+
+func (w *world) write(name, text string) {
+	w.t.Helper()
+	path := filepath.Join(w.dir, name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		w.t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// run runs the program and checks its exit code.
+func (w *world) run(code int, args ...string) (stdout, stderr string) {
+	w.t.Helper()
+	var out, errs bytes.Buffer
+	all := append([]string{"slipway-terraform", args[0], "--dir", filepath.Join(w.dir, "network"), "--account", "nonprod"}, args[1:]...)
+	got := tool.Start(context.Background(), all, func(n string) string { return w.env[n] }, tool.Streams{In: strings.NewReader(""), Out: &out, Err: &errs}, "test", cmd.Program())
+	if got != code {
+		w.t.Fatalf("%v exited with %d, want %d\n%s\n%s", args, got, code, out.String(), errs.String())
+	}
+	return out.String(), errs.String()
+}
+
+func want(t *testing.T, text, part string) {
+	t.Helper()
+	if !strings.Contains(text, part) {
+		t.Errorf("%q is not in\n%s", part, text)
+	}
+}
+
+func TestPlanApply(t *testing.T) {
+	w := newWorld(t)
+	w.run(64, "apply") // no plan yet
+	out, _ := w.run(3, "plan", "--detailed-exitcode")
+	want(t, out, "stack network in account nonprod: 2 to add, 0 to change, 0 to destroy")
+	report, err := os.ReadFile(filepath.Join(w.dir, "plan", "tfplan.json"))
+	if err != nil || string(report) != `{"create":2,"update":0,"delete":0}`+"\n" {
+		t.Errorf("tfplan.json is %q, %v", report, err)
+	}
+	for _, f := range []string{"plan.tfplan", "plan.json"} {
+		info, err := os.Stat(filepath.Join(w.dir, "plan", f))
+		if err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v, %v; want mode 0600", f, info, err)
+		}
+	}
+	out, log := w.run(0, "apply")
+	want(t, out, "applied (2 to add, 0 to change, 0 to destroy), read back: nothing left to change, 2 outputs")
+	if strings.Contains(out+log, "s3cr3t-value") {
+		t.Error("a sensitive output is in the log")
+	}
+	head, err := w.s3.HeadObject(t.Context(), &s3.HeadObjectInput{Bucket: &w.bucket, Key: aws.String("network/terraform.tfstate")})
+	if err != nil || aws.ToInt64(head.ContentLength) == 0 {
+		t.Errorf("the state is not in the bucket: %v", err)
+	}
+	_, log = w.run(4, "apply") // the same plan a second time
+	want(t, log, "the state has changed since the plan was made")
+
+	out, _ = w.run(0, "plan", "--detailed-exitcode")
+	want(t, out, "nothing to change")
+	out, _ = w.run(0, "apply")
+	want(t, out, "nothing to change")
+
+	w.write("big.tfvars", "size = 2\n")
+	out, _ = w.run(0, "plan", "--var-file", filepath.Join(w.dir, "big.tfvars"))
+	want(t, out, "0 to add, 1 to change, 0 to destroy")
+	out, _ = w.run(0, "apply", "--var-file", filepath.Join(w.dir, "big.tfvars"))
+	want(t, out, "applied (0 to add, 1 to change, 0 to destroy)")
+}
+
+func TestApplyRefusesAnotherPlan(t *testing.T) {
+	w := newWorld(t)
+	w.run(0, "plan")
+	w.env["CI_COMMIT_SHA"] = "decaf"
+	_, log := w.run(4, "apply")
+	want(t, log, `commit: planned with "c0ffee", here is "decaf"`)
+	w.env["CI_COMMIT_SHA"] = "c0ffee"
+	w.write("plan/plan.tfplan", "something else")
+	_, log = w.run(4, "apply")
+	want(t, log, "plan file: planned with")
+}
+
+func TestLockHeld(t *testing.T) {
+	w := newWorld(t)
+	_, err := w.s3.PutObject(t.Context(), &s3.PutObjectInput{Bucket: &w.bucket, Key: aws.String("network/terraform.tfstate.tflock"),
+		Body: strings.NewReader(`{"ID":"11111111-2222-3333-4444-555555555555","Operation":"OperationTypeApply","Who":"runner@pod-7","Version":"1.11.4","Created":"2026-11-20T10:00:00Z","Path":"x"}`)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, log := w.run(8, "plan", "--lock-timeout", "0s")
+	want(t, log, "the state is locked: ID 11111111-2222-3333-4444-555555555555")
+	want(t, log, "Who runner@pod-7")
+}
+
+// TestChildSeesNoToken runs a stack that prints its environment.
+func TestChildSeesNoToken(t *testing.T) {
+	w := newWorld(t)
+	w.env["SLIPWAY_ID_TOKEN"] = "id-token-0123456789"
+	w.write("network/main.tf", `terraform {
+  backend "s3" {}
+}
+resource "terraform_data" "env" {
+  provisioner "local-exec" {
+    command = "env | cut -d= -f1 | sort > `+filepath.Join(w.dir, "env.txt")+`"
+  }
+}
+`)
+	w.run(0, "plan")
+	w.run(0, "apply")
+	raw, err := os.ReadFile(filepath.Join(w.dir, "env.txt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want(t, string(raw), "AWS_ACCESS_KEY_ID\n")
+	for _, bad := range []string{"CI_JOB_TOKEN", "SLIPWAY_ID_TOKEN", "SLIPWAY_LANDSCAPE"} {
+		if strings.Contains(string(raw), bad) {
+			t.Errorf("the child sees %s", bad)
+		}
+	}
+}
+
+func TestApplyThatFailsOnItsWay(t *testing.T) {
+	w := newWorld(t)
+	w.write("network/main.tf", `terraform {
+  backend "s3" {}
+}
+resource "terraform_data" "done" {}
+resource "terraform_data" "bad" {
+  depends_on = [terraform_data.done]
+  provisioner "local-exec" { command = "exit 9" }
+}
+`)
+	w.run(0, "plan")
+	_, log := w.run(6, "apply")
+	want(t, log, "local-exec provisioner error")
+}
+
+func TestMistakesOfAStackAllAtOnce(t *testing.T) {
+	w := newWorld(t)
+	w.write("network/main.tf", `terraform {
+  backend "s3" {}
+}
+resource "terraform_data" "a" { input = var.nowhere }
+resource "terraform_data" "b" { inptu = 1 }
+`)
+	_, log := w.run(64, "plan")
+	want(t, log, "2 problems")
+	want(t, log, "main.tf:4:")
+	want(t, log, "main.tf:5:")
+}

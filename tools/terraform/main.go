@@ -1,0 +1,16 @@
+// Slipway-terraform plans and applies the Terraform stacks of a platform.
+package main
+
+import (
+	"os"
+
+	"gitlab.com/slipway/slipway/pkg/tool"
+	"gitlab.com/slipway/slipway/tools/terraform/internal/cmd"
+)
+
+// version is set by the linker in a release.
+var version string
+
+func main() {
+	os.Exit(tool.Main(os.Args, os.Getenv, tool.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}, version, cmd.Program()))
+}
