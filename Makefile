@@ -16,7 +16,7 @@ bin/slipway-%: FORCE
 	@$(GO_BUILD) -ldflags "-s -w -X main.version=$(VERSION)" -o $@ ./tools/$*
 
 sandbox: ## the sandbox's own program, into bin/
-	@$(GO_BUILD) -C sandbox -o ../bin/sandbox .
+	@cd sandbox && $(GO_BUILD) -o ../bin/sandbox .
 
 demo: build sandbox ## the whole chain on real parts; leaves demo-report/index.html (KEEP=1 keeps the sandbox up)
 	@bin/sandbox demo

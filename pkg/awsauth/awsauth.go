@@ -105,7 +105,8 @@ func Denied(err error) error {
 		return err
 	}
 	switch api.ErrorCode() {
-	case "AccessDenied", "AccessDeniedException", "InvalidIdentityToken", "ExpiredTokenException", "ExpiredToken", "InvalidClientTokenId", "MissingAuthenticationToken", "UnrecognizedClientException":
+	case "AccessDenied", "AccessDeniedException", "InvalidIdentityToken", "ExpiredTokenException", "ExpiredToken", "InvalidClientTokenId", "InvalidAccessKeyId",
+		"MissingAuthenticationToken", "MissingAuthenticationTokenException", "UnrecognizedClientException", "SignatureDoesNotMatch", "InvalidSignatureException":
 		return deniedError{err}
 	}
 	return err

@@ -15,12 +15,12 @@ import (
 // demo brings the sandbox up, runs the whole chain in it, leaves the report
 // and stops the sandbox again, unless KEEP=1 is set.
 func (p *Program) demo(ctx context.Context, cfg box.Config) (err error) {
+	if p.Env("KEEP") != "1" {
+		// A cancelled demo, or one whose sandbox came up in part, cleans up too.
+		defer func() { err = errors.Join(err, box.Down(context.WithoutCancel(ctx), cfg)) }()
+	}
 	if err := box.Up(ctx, cfg); err != nil {
 		return err
-	}
-	if p.Env("KEEP") != "1" {
-		// A cancelled demo cleans up too.
-		defer func() { err = errors.Join(err, box.Down(context.WithoutCancel(ctx), cfg)) }()
 	}
 	raw, err := os.ReadFile(filepath.Join(cfg.Dir, "sandbox.json"))
 	if err != nil {

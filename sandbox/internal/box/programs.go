@@ -1,0 +1,173 @@
+package box
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"gitlab.com/slipway/slipway/sandbox/internal/buildcache"
+)
+
+// goProgram is a program built from a module of its own under sandbox/build.
+type goProgram struct {
+	name, cold string
+	pkg        string // the package to build: "." is a main.go of ours
+	extra      func(ctx context.Context, module, out string) error
+}
+
+func goPrograms() []goProgram {
+	return []goProgram{
+		{name: "versitygw", cold: "90 s", pkg: "github.com/versity/versitygw/cmd/versitygw"},
+		{name: "crane", cold: "20 s", pkg: "github.com/google/go-containerregistry/cmd/crane"},
+		{name: "kwok", cold: "3 min", pkg: "sigs.k8s.io/kwok/cmd/kwok", extra: kwokStages},
+		{name: "velero", cold: "7 min", pkg: ".", extra: veleroCRDs},
+		{name: "velero-plugin-for-aws", cold: "3 min", pkg: "github.com/vmware-tanzu/velero-plugin-for-aws/velero-plugin-for-aws"},
+		{name: "kubernetes", cold: "12 min", pkg: "."},
+	}
+}
+
+// Build makes every heavy program, or finds it in the cache.
+func (b *Box) build(ctx context.Context) error {
+	dir, err := buildcache.Dir(b.Env)
+	if err != nil {
+		return err
+	}
+	cache := &buildcache.Cache{Dir: dir, Say: b.say}
+	b.programs = map[string]string{}
+	get := func(ctx context.Context, i buildcache.Item) error {
+		folder, err := cache.Get(ctx, i)
+		if err != nil {
+			return err
+		}
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.programs[i.Name] = folder
+		return nil
+	}
+	items := []buildcache.Item{}
+	for _, p := range goPrograms() {
+		items = append(items, b.goItem(p))
+	}
+	if needsTofu(ctx) {
+		items = append(items, b.goItem(goProgram{name: "tofu", cold: "6 min", pkg: "github.com/opentofu/opentofu/cmd/tofu"}))
+	}
+	// The compiler uses every core by itself; what npm and pip fetch comes
+	// beside it.
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		for _, i := range items {
+			if err := get(ctx, i); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	group.Go(func() error { return get(ctx, b.motoItem()) })
+	group.Go(func() error { return get(ctx, b.ciLocalItem()) })
+	return group.Wait()
+}
+
+// program is the path of a built Go program.
+func (b *Box) program(name string) string { return filepath.Join(b.programs[name], name) }
+
+func (b *Box) buildDir(name string) string { return filepath.Join(b.Root, "sandbox", "build", name) }
+
+func (b *Box) goItem(p goProgram) buildcache.Item {
+	dir := b.buildDir(p.name)
+	return buildcache.Item{
+		Name: p.name, Cold: p.cold, From: []string{dir},
+		Tools: func(ctx context.Context) ([]string, error) {
+			version, err := output(ctx, dir, "go", "env", "GOVERSION")
+			return []string{version, runtime.GOOS + "/" + runtime.GOARCH}, err
+		},
+		Build: func(ctx context.Context, out string, log io.Writer) error {
+			// -mod=readonly: what is built is what go.sum says, or nothing.
+			err := run(ctx, log, dir, []string{"CGO_ENABLED=0"}, "go", "build", "-mod=readonly", "-trimpath", "-ldflags", "-s -w", "-o", filepath.Join(out, p.name), p.pkg)
+			if err != nil || p.extra == nil {
+				return err
+			}
+			return p.extra(ctx, dir, out)
+		},
+	}
+}
+
+// kwokStages writes the stages that kwok plays into one file: nodes that are
+// ready at once and stay so, pods that run at once, volumes that are bound.
+func kwokStages(ctx context.Context, module, out string) error {
+	src, err := output(ctx, module, "go", "list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/kwok")
+	if err != nil {
+		return err
+	}
+	stages := filepath.Join(src, "kustomize", "stage")
+	if err := join(filepath.Join(out, "stages.yaml"),
+		filepath.Join(stages, "node", "fast", "node-*.yaml"), filepath.Join(stages, "node", "heartbeat", "node-*.yaml"),
+		filepath.Join(stages, "pod", "fast", "pod-*.yaml"), filepath.Join(stages, "volume", "fast", "p*.yaml")); err != nil {
+		return err
+	}
+	return join(filepath.Join(out, "storage-class.yaml"), filepath.Join(stages, "volume", "fast", "storage-class.yaml"))
+}
+
+// veleroCRDs writes Velero's resource definitions into one file.
+func veleroCRDs(ctx context.Context, module, out string) error {
+	src, err := output(ctx, module, "go", "list", "-m", "-f", "{{.Dir}}", "github.com/vmware-tanzu/velero")
+	if err != nil {
+		return err
+	}
+	crd := filepath.Join(src, "config", "crd")
+	return join(filepath.Join(out, "crds.yaml"), filepath.Join(crd, "v1", "bases", "*.yaml"), filepath.Join(crd, "v2alpha1", "bases", "*.yaml"))
+}
+
+// join writes the files that the patterns name as documents of one YAML file.
+func join(path string, patterns ...string) error {
+	var all bytes.Buffer
+	for _, pattern := range patterns {
+		files, err := filepath.Glob(pattern)
+		if err != nil {
+			return err
+		}
+		if len(files) == 0 {
+			return fmt.Errorf("reading %q: no such file in the module", pattern)
+		}
+		for _, f := range files {
+			raw, err := os.ReadFile(f)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(&all, "---\n%s\n", strings.TrimPrefix(strings.TrimSpace(string(raw)), "---"))
+		}
+	}
+	return os.WriteFile(path, all.Bytes(), 0o644)
+}
+
+// run runs a tool with its output in the log.
+func run(ctx context.Context, log io.Writer, dir string, env []string, argv ...string) error {
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, log, log
+	cmd.Env = append(os.Environ(), env...)
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("running %q: %w", strings.Join(argv, " "), err)
+	}
+	return nil
+}
+
+// output returns the first line that a tool prints.
+func output(ctx context.Context, dir string, argv ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	cmd.Dir = dir
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("running %q: %w: %s", strings.Join(argv, " "), err, strings.TrimSpace(stderr.String()))
+	}
+	line, _, _ := strings.Cut(string(out), "\n")
+	return strings.TrimSpace(line), nil
+}

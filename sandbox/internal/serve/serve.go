@@ -1,0 +1,149 @@
+// Package serve is the servers that the sandbox's own program is: the image
+// registry, the AWS front and GitLab, each as a process of its own.
+package serve
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/registry"
+
+	"gitlab.com/slipway/slipway/pkg/gitlabapi/gitlabapitest"
+
+	"gitlab.com/slipway/slipway/sandbox/internal/awsfront"
+)
+
+// Registry is the configuration of the image registry.
+type Registry struct {
+	Listen, Dir string
+}
+
+// AWS is the configuration of the AWS front.
+type AWS struct {
+	Listen string
+	Behind string // which process of moto it stands before
+
+	// The rest is awsfront.Config.
+	MotoURL, Region, ManagementAccount        string
+	AdminAccessKey, AdminSecretKey, StateFile string
+	Issuers                                   map[string]string
+	Clusters                                  []awsfront.Cluster
+	Gateway                                   awsfront.Gateway
+}
+
+// GitLab is the configuration of the GitLab server.
+type GitLab struct {
+	Listen string
+	Config gitlabapitest.Config
+}
+
+// Run serves the part until ctx ends. It writes what it has to say to w.
+func Run(ctx context.Context, part, config string, w io.Writer) error {
+	logger := log.New(w, "", log.LstdFlags|log.LUTC)
+	switch part {
+	case "registry":
+		return runRegistry(ctx, config, logger)
+	case "aws":
+		return runAWS(ctx, config, logger)
+	case "gitlab":
+		return runGitLab(ctx, config, logger)
+	default:
+		return fmt.Errorf("serving %q: the parts are registry, aws and gitlab", part)
+	}
+}
+
+func read(path string, into any) error {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return fmt.Errorf("reading the configuration: %w", err)
+	}
+	if err := json.Unmarshal(raw, into); err != nil {
+		return fmt.Errorf("reading the configuration %q: %w", path, err)
+	}
+	return nil
+}
+
+func listen(ctx context.Context, address string) (net.Listener, error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("listening on %s: %w", address, err)
+	}
+	return l, nil
+}
+
+func runRegistry(ctx context.Context, config string, logger *log.Logger) error {
+	var cfg Registry
+	if err := read(config, &cfg); err != nil {
+		return err
+	}
+	handler, err := newImages(ctx, cfg.Dir, registry.Logger(logger))
+	if err != nil {
+		return err
+	}
+	l, err := listen(ctx, cfg.Listen)
+	if err != nil {
+		return err
+	}
+	return serveHTTP(ctx, l, handler, logger)
+}
+
+func runAWS(ctx context.Context, config string, logger *log.Logger) error {
+	var cfg AWS
+	if err := read(config, &cfg); err != nil {
+		return err
+	}
+	front, err := awsfront.New(awsfront.Config{
+		MotoURL: cfg.MotoURL, Region: cfg.Region, ManagementAccount: cfg.ManagementAccount, Issuers: cfg.Issuers, Clusters: cfg.Clusters, Gateway: cfg.Gateway,
+		AdminAccessKey: cfg.AdminAccessKey, AdminSecretKey: cfg.AdminSecretKey, StateFile: cfg.StateFile, Log: logger,
+	})
+	if err != nil {
+		return err
+	}
+	seeded, err := front.Seed(ctx)
+	if err != nil {
+		return fmt.Errorf("seeding AWS: %w", err)
+	}
+	logger.Printf("administrator %s, fresh %t", seeded.ARN, seeded.Fresh)
+	l, err := listen(ctx, cfg.Listen)
+	if err != nil {
+		return err
+	}
+	return awsfront.Serve(ctx, l, front)
+}
+
+func runGitLab(ctx context.Context, config string, logger *log.Logger) error {
+	var cfg GitLab
+	if err := read(config, &cfg); err != nil {
+		return err
+	}
+	l, err := listen(ctx, cfg.Listen)
+	if err != nil {
+		return err
+	}
+	server, err := gitlabapitest.New(cfg.Config)
+	if err != nil {
+		return errors.Join(err, l.Close())
+	}
+	defer server.Close()
+	return serveHTTP(ctx, l, server, logger)
+}
+
+func serveHTTP(ctx context.Context, l net.Listener, handler http.Handler, logger *log.Logger) error {
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, ErrorLog: logger}
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(l) }()
+	select {
+	case err := <-failed:
+		return fmt.Errorf("serving on %s: %w", l.Addr(), err)
+	case <-ctx.Done():
+		return server.Close() // streams of events never end by themselves
+	}
+}
