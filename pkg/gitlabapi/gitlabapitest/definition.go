@@ -131,7 +131,7 @@ func definitions(list []listed, preview []byte, variables map[string]string) ([]
 			return nil, nil, fmt.Errorf("jobs:%s when: delayed is not run by this server", l.Name)
 		}
 		env := map[string]string{}
-		for _, m := range []map[string]string{variables, globals, textMap(raw["variables"])} {
+		for _, m := range []map[string]string{variables, globals, textMap(raw["variables"]), matrixVariables(l.Name, raw)} {
 			for k, v := range m {
 				env[k] = v
 			}

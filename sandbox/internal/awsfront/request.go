@@ -71,7 +71,8 @@ func readCall(w http.ResponseWriter, r *http.Request) (*call, *apiError) {
 	case c.service == "s3control":
 	case target != "":
 		c.proto = targetJSON
-		_, c.action, _ = strings.Cut(target, ".")
+		// "Service_20131101.Action", or with dots in the service's part.
+		c.action = target[strings.LastIndexByte(target, '.')+1:]
 		if c.service == "" {
 			c.service = "unknown"
 		}

@@ -1,0 +1,310 @@
+package rollout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+)
+
+// DefaultStable is the stability window where nobody asked for another.
+const DefaultStable = 5 * time.Second
+
+// Options of a wait. Its deadline is that of the context.
+type Options struct {
+	// Stable is how long everything must stay ready, without a restart, before
+	// the wait ends well: a pod that dies after it was ready gives no success.
+	// Zero ends at once. minReadySeconds count on their own, in the rules.
+	Stable time.Duration
+	// Completed asks that pods run to their end, as hooks do.
+	Completed bool
+	// Progress gets a line whenever the state changes.
+	Progress func(line string)
+	// Logs fetches the last lines of a container, for the evidence of a crash.
+	Logs func(ctx context.Context, namespace, pod, container string, previous bool) (string, error)
+}
+
+// Result is how a wait ended.
+type Result struct {
+	Objects  []State       `json:"objects"`
+	Findings []Finding     `json:"findings,omitempty"`
+	Took     time.Duration `json:"-"`
+}
+
+// Failure is the error of a wait that ended badly: its text is the sentence
+// of the first finding.
+type Failure struct {
+	Finding Finding
+	Timeout error // set where the time ran out; else the finding ended the wait
+}
+
+// Error returns the sentence.
+func (f *Failure) Error() string {
+	if f.Timeout != nil {
+		return fmt.Sprintf("%v; %s", f.Timeout, f.Finding.Sentence())
+	}
+	return f.Finding.Sentence()
+}
+
+// Unwrap returns the timeout.
+func (f *Failure) Unwrap() error { return f.Timeout }
+
+// Wait waits by watch until the objects are ready and stay so. Each object
+// names itself and, where known, the generation that was applied. A cause that
+// cannot pass ends the wait within seconds, as a *Failure.
+func Wait(ctx context.Context, cluster Cluster, objects []*unstructured.Unstructured, o Options) (Result, error) {
+	w := NewWatcher(cluster)
+	defer w.Close()
+	return w.Wait(ctx, objects, o)
+}
+
+// Wait is the package's Wait over the watcher's shared informers.
+func (w *Watcher) Wait(ctx context.Context, objects []*unstructured.Unstructured, o Options) (Result, error) {
+	v, changed, end, err := w.begin(ctx, objects, o)
+	if err != nil {
+		return Result{}, err
+	}
+	defer end()
+	for {
+		next, over, err := v.look(time.Now())
+		if over {
+			v.result.Took = time.Since(v.start)
+			v.tails(ctx, err)
+			return v.result, err
+		}
+		timer := time.NewTimer(next)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			v.result.Took = time.Since(v.start)
+			err := v.timeout(context.Cause(ctx))
+			v.tails(context.WithoutCancel(ctx), err)
+			return v.result, err
+		case <-changed:
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
+}
+
+// Look judges the objects as they are now, without waiting for any of them.
+func (w *Watcher) Look(ctx context.Context, objects []*unstructured.Unstructured) (Result, error) {
+	v, _, end, err := w.begin(ctx, objects, Options{})
+	if err != nil {
+		return Result{}, err
+	}
+	defer end()
+	v.start = time.Time{} // events of any age tell something
+	_, _, err = v.look(time.Now())
+	var failure *Failure
+	if errors.As(err, &failure) {
+		err = nil // it is among the findings
+	}
+	return v.result, err
+}
+
+// begin starts the informers that the objects need and waits for their lists.
+func (w *Watcher) begin(ctx context.Context, objects []*unstructured.Unstructured, o Options) (v *wait, changed chan struct{}, end func(), err error) {
+	targets, err := w.targets(objects)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	v = &wait{targets: targets, options: o, start: time.Now(), first: map[string]time.Time{}}
+	changed = make(chan struct{}, 1)
+	var cancels []func()
+	end = func() {
+		for _, c := range cancels {
+			c()
+		}
+	}
+	for _, t := range targets {
+		for _, f := range t.feeds() {
+			cancels = append(cancels, f.subscribe(changed))
+		}
+	}
+	for _, t := range targets {
+		for _, f := range t.feeds() {
+			select {
+			case <-f.done:
+			case <-ctx.Done():
+				end()
+				return nil, nil, nil, fmt.Errorf("listing for %s: %w", t.ref, errors.Join(context.Cause(ctx), f.trouble()))
+			}
+		}
+		if err := t.feed.refused(); err != nil {
+			end()
+			return nil, nil, nil, fmt.Errorf("watching %s: %w", t.ref, err)
+		}
+	}
+	return v, changed, end, nil
+}
+
+// wait is the state of one wait.
+type wait struct {
+	targets []target
+	options Options
+	start   time.Time
+	result  Result
+
+	first     map[string]time.Time // when a finding was first seen, by our own clock
+	readyAt   time.Time
+	signature string
+	line      string
+}
+
+// idle is how long a look is valid when nothing changes and no moment is due.
+const idle = time.Hour
+
+// look judges everything anew. It returns when to look again at the latest.
+func (v *wait) look(now time.Time) (next time.Duration, over bool, err error) {
+	v.result.Objects, v.result.Findings = nil, nil
+	var signature strings.Builder
+	ready := 0
+	for _, t := range v.targets {
+		live := t.feed.get(t.ref.Namespace, t.ref.Name)
+		e := Select(t.ref, live, t.related)
+		e.Start = v.start
+		ok, message := judge(e, t.wanted, v.options.Completed)
+		v.result.Objects = append(v.result.Objects, State{t.ref, ok, message})
+		sign(&signature, e.Pods)
+		if ok {
+			ready++
+			continue
+		}
+		if !stale(live, t.wanted) {
+			v.result.Findings = append(v.result.Findings, Diagnose(e)...)
+		}
+	}
+	rank(v.result.Findings)
+	v.progress(ready)
+	if ready == len(v.targets) {
+		if v.readyAt.IsZero() || v.signature != signature.String() {
+			v.readyAt, v.signature = now, signature.String()
+		}
+		left := v.options.Stable - now.Sub(v.readyAt)
+		if !v.running() {
+			left = 0 // nothing runs that could die again
+		}
+		return left, left <= 0, nil
+	}
+	v.readyAt = time.Time{}
+	return v.verdict(now)
+}
+
+// running reports whether pods are among what is waited for.
+func (v *wait) running() bool {
+	return slices.ContainsFunc(v.targets, func(t target) bool { return t.related.pods != nil })
+}
+
+// verdict finds the finding that ends the wait, or when one will.
+func (v *wait) verdict(now time.Time) (next time.Duration, over bool, err error) {
+	next = idle
+	there := map[string]time.Time{}
+	for _, f := range v.result.Findings {
+		at, ok := v.first[f.key()]
+		if !ok {
+			at = now
+		}
+		there[f.key()] = at
+		if f.Transient {
+			continue
+		}
+		left := f.Grace - now.Sub(at)
+		if left <= 0 && !over {
+			over, err = true, &Failure{Finding: f}
+		}
+		next = min(next, left)
+	}
+	v.first = there // a trouble that went away starts anew
+	return next, over, err
+}
+
+// sign notes which pods there are and how often each was restarted.
+func sign(b *strings.Builder, pods []*corev1.Pod) {
+	var all []string
+	for _, p := range pods {
+		n := int32(0)
+		for _, s := range p.Status.ContainerStatuses {
+			n += s.RestartCount
+		}
+		all = append(all, fmt.Sprintf("%s:%d", p.UID, n))
+	}
+	slices.Sort(all)
+	b.WriteString(strings.Join(all, ","))
+}
+
+func (v *wait) progress(ready int) {
+	if v.options.Progress == nil {
+		return
+	}
+	line := fmt.Sprintf("%d of %d ready", ready, len(v.targets))
+	for _, s := range v.result.Objects {
+		if !s.Ready {
+			line += fmt.Sprintf("; %s: %s", s.Object, s.Message)
+			break
+		}
+	}
+	if line != v.line && len(v.targets) > 0 {
+		v.line = line
+		v.options.Progress(line)
+	}
+}
+
+// timeout makes the error of a wait that ran out of time, with the best cause
+// there is.
+func (v *wait) timeout(cause error) error {
+	if len(v.result.Findings) > 0 {
+		return &Failure{Finding: v.result.Findings[0], Timeout: cause}
+	}
+	for _, s := range v.result.Objects {
+		if !s.Ready {
+			return fmt.Errorf("waiting for %s: %s: %w", s.Object, s.Message, cause)
+		}
+	}
+	return fmt.Errorf("waiting for everything to stay ready: %w", cause)
+}
+
+// tails adds the last lines of the log to the finding that ended the wait.
+func (v *wait) tails(ctx context.Context, err error) {
+	var failure *Failure
+	if v.options.Logs == nil || !errors.As(err, &failure) {
+		return
+	}
+	f := &failure.Finding
+	if f.Class != ClassCrash && f.Class != ClassMemory && f.Class != ClassProbe {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	text, lerr := v.options.Logs(ctx, f.Workload.Namespace, f.Pod, f.Container, f.Class != ClassProbe)
+	if lerr != nil {
+		text = fmt.Sprintf("(no log: %v)", lerr)
+	}
+	f.LogTail = text
+	for i := range v.result.Findings {
+		if v.result.Findings[i].key() == f.key() {
+			v.result.Findings[i].LogTail = text
+		}
+	}
+}
+
+// Objects reads the objects of a manifest, one or more YAML documents that
+// were decoded, into the form Wait takes, each in the namespace given unless
+// it names one.
+func Objects(list []map[string]any, namespace string) []*unstructured.Unstructured {
+	out := make([]*unstructured.Unstructured, 0, len(list))
+	for _, m := range list {
+		u := &unstructured.Unstructured{Object: m}
+		if u.GetNamespace() == metav1.NamespaceNone {
+			u.SetNamespace(namespace)
+		}
+		out = append(out, u)
+	}
+	return out
+}

@@ -1,0 +1,185 @@
+package rollout
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/dynamic"
+)
+
+// Cluster is what a watch needs of a cluster.
+type Cluster interface {
+	Dynamic() dynamic.Interface
+	Mapper() (meta.RESTMapper, error)
+}
+
+// Watcher keeps one informer for each resource and namespace, shared by all
+// waits of a run. Close ends them.
+type Watcher struct {
+	cluster Cluster
+	ctx     context.Context //nolint:containedctx // the life of the informers, ended by Close
+	stop    context.CancelFunc
+	running sync.WaitGroup
+
+	mu    sync.Mutex
+	feeds map[feedKey]*feed
+}
+
+type feedKey struct {
+	gvr       schema.GroupVersionResource
+	namespace string
+}
+
+// NewWatcher returns a watcher that starts its informers as waits need them.
+func NewWatcher(cluster Cluster) *Watcher {
+	ctx, stop := context.WithCancel(context.Background())
+	return &Watcher{cluster: cluster, ctx: ctx, stop: stop, feeds: map[feedKey]*feed{}}
+}
+
+// Close ends all informers and waits for their end.
+func (w *Watcher) Close() {
+	w.stop()
+	w.running.Wait()
+}
+
+func (w *Watcher) feed(gvr schema.GroupVersionResource, namespace string) (*feed, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	key := feedKey{gvr, namespace}
+	if f, ok := w.feeds[key]; ok && f.refused() == nil {
+		return f, nil
+	}
+	f, err := newFeed(w.ctx, &w.running, w.cluster.Dynamic(), gvr, namespace)
+	if err != nil {
+		return nil, err
+	}
+	w.feeds[key] = f
+	return f, nil
+}
+
+// watched is a namespace's feeds of what belongs to workloads. Each may be
+// missing, where the caller may not read it; then only diagnosis suffers.
+type watched struct {
+	sets, pods, events, revisions *feed
+}
+
+// ReplicaSetsOf returns the replica sets of a deployment.
+func (n watched) ReplicaSetsOf(uid types.UID) []*appsv1.ReplicaSet {
+	return owned[*appsv1.ReplicaSet](n.sets, uid)
+}
+
+// PodsOf returns the pods of a controller.
+func (n watched) PodsOf(uid types.UID) []*corev1.Pod { return owned[*corev1.Pod](n.pods, uid) }
+
+// EventsOf returns the events about an object.
+func (n watched) EventsOf(uid types.UID) []*corev1.Event { return owned[*corev1.Event](n.events, uid) }
+
+// RevisionsOf returns the revisions of a daemon set.
+func (n watched) RevisionsOf(uid types.UID) []*appsv1.ControllerRevision {
+	return owned[*appsv1.ControllerRevision](n.revisions, uid)
+}
+
+// target is one object of a wait.
+type target struct {
+	ref     Ref
+	wanted  int64
+	feed    *feed
+	related watched
+}
+
+// hasPods are the kinds whose pods are judged.
+func hasPods(gk schema.GroupKind) bool {
+	switch gk.Group {
+	case "apps":
+		return gk.Kind == "Deployment" || gk.Kind == "StatefulSet" || gk.Kind == "DaemonSet"
+	case "batch":
+		return gk.Kind == "Job"
+	}
+	return gk.Group == "" && gk.Kind == "Pod"
+}
+
+// judged reports whether a kind has a state to wait for: the kinds with rules
+// and custom resources. The rest is ready by being there.
+func judged(gk schema.GroupKind) bool {
+	switch {
+	case hasPods(gk), gk.Group == "" && gk.Kind == "PersistentVolumeClaim",
+		gk.Group == "apiextensions.k8s.io" && gk.Kind == "CustomResourceDefinition",
+		gk.Group == "apiregistration.k8s.io" && gk.Kind == "APIService":
+		return true
+	}
+	return strings.Contains(gk.Group, ".") && !strings.HasSuffix(gk.Group, ".k8s.io")
+}
+
+// targets starts what the wait for the objects needs.
+func (w *Watcher) targets(objects []*unstructured.Unstructured) ([]target, error) {
+	mapper, err := w.cluster.Mapper()
+	if err != nil {
+		return nil, err
+	}
+	var out []target
+	for _, o := range objects {
+		gvk := o.GroupVersionKind()
+		if !judged(gvk.GroupKind()) {
+			continue
+		}
+		m, err := mapper.RESTMapping(gvk.GroupKind(), gvk.Version)
+		if err != nil {
+			return nil, fmt.Errorf("finding the resource of %s: %w", RefOf(o), err)
+		}
+		ns := o.GetNamespace()
+		if m.Scope.Name() != meta.RESTScopeNameNamespace {
+			ns = ""
+		}
+		t := target{ref: RefOf(o), wanted: o.GetGeneration()}
+		if t.feed, err = w.feed(m.Resource, ns); err != nil {
+			return nil, err
+		}
+		if hasPods(gvk.GroupKind()) || gvk.Kind == "PersistentVolumeClaim" && gvk.Group == "" {
+			if t.related, err = w.related(ns, gvk.Kind); err != nil {
+				return nil, err
+			}
+		}
+		out = append(out, t)
+	}
+	return out, nil
+}
+
+func (w *Watcher) related(namespace, kind string) (n watched, err error) {
+	core, apps := schema.GroupVersion{Version: "v1"}, appsv1.SchemeGroupVersion
+	for _, f := range []struct {
+		to     **feed
+		gvr    schema.GroupVersionResource
+		wanted bool
+	}{
+		{&n.events, core.WithResource("events"), true},
+		{&n.pods, core.WithResource("pods"), kind != "PersistentVolumeClaim"},
+		{&n.sets, apps.WithResource("replicasets"), kind == "Deployment"},
+		{&n.revisions, apps.WithResource("controllerrevisions"), kind == "DaemonSet"},
+	} {
+		if !f.wanted {
+			continue
+		}
+		if *f.to, err = w.feed(f.gvr, namespace); err != nil {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+func (t target) feeds() []*feed {
+	var out []*feed
+	for _, f := range []*feed{t.feed, t.related.sets, t.related.pods, t.related.events, t.related.revisions} {
+		if f != nil {
+			out = append(out, f)
+		}
+	}
+	return out
+}

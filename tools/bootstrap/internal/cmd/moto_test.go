@@ -1,0 +1,226 @@
+package cmd_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/iam"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"gitlab.com/slipway/slipway/pkg/gitlabapi/gitlabapitest"
+	"gitlab.com/slipway/slipway/pkg/tool"
+	"gitlab.com/slipway/slipway/tools/bootstrap/internal/cmd"
+)
+
+// world is a landscape and an AWS emulator behind a counter of calls. The
+// emulator takes no trail whose bucket lies in another account, so the audit
+// account is the management account here; the sandbox has them apart.
+type world struct {
+	t          *testing.T
+	dir        string
+	management string
+	env        map[string]string
+
+	mu       sync.Mutex
+	mutating []string
+}
+
+// moto returns the address of an emulator: SLIPWAY_MOTO_SERVER names a running
+// one, or the program to start.
+func moto(t *testing.T) string {
+	t.Helper()
+	server := os.Getenv("SLIPWAY_MOTO_SERVER")
+	switch {
+	case strings.HasPrefix(server, "http"):
+		return server
+	case server == "" && os.Getenv("CI") == "true":
+		t.Fatal("SLIPWAY_MOTO_SERVER is not set")
+	case server == "":
+		t.Skip("needs SLIPWAY_MOTO_SERVER")
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().String()
+	l.Close()
+	_, port, _ := net.SplitHostPort(address)
+	c := exec.Command(server, "-H", "127.0.0.1", "-p", port)
+	var log bytes.Buffer
+	c.Stdout, c.Stderr = &log, &log
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = c.Process.Kill()
+		_ = c.Wait()
+	})
+	deadline := time.After(time.Minute)
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if conn, err := net.Dial("tcp", address); err == nil {
+			conn.Close()
+			return "http://" + address
+		}
+		select {
+		case <-deadline:
+			t.Fatalf("the emulator does not start:\n%s", log.String())
+		case <-tick.C:
+		}
+	}
+}
+
+const gitlabToken = "glpat-admin-0123456789"
+
+// newGitLab starts a GitLab whose projects nobody has set up, and returns its address.
+func newGitLab(t *testing.T) string {
+	t.Helper()
+	var server *gitlabapitest.Server
+	front := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { server.ServeHTTP(rw, r) }))
+	t.Cleanup(front.Close)
+	c := gitlabapitest.Config{Root: t.TempDir(), ExternalURL: "https://gitlab.example.com", Endpoint: front.URL, Registry: "127.0.0.1:5000", AdminToken: gitlabToken}
+	for id, path := range map[int64]string{42: "nsflow/platform", 43: "nsflow/environments", 77: "nsflow/orders", 78: "nsflow/catalog"} {
+		c.Projects = append(c.Projects, gitlabapitest.Project{ID: id, Path: path, DefaultBranch: "main", ProtectedBranches: []string{"main"}})
+	}
+	var err error
+	if server, err = gitlabapitest.New(c); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { server.Close() })
+	return front.URL
+}
+
+func newWorld(t *testing.T) *world {
+	backend, err := url.Parse(moto(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{t: t, dir: t.TempDir(), management: fmt.Sprintf("9%011d", rand.Int64N(1e11))}
+	proxy := httputil.NewSingleHostReverseProxy(backend)
+	front := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		w.count(r)
+		proxy.ServeHTTP(rw, r)
+	}))
+	t.Cleanup(front.Close)
+	t.Setenv("AWS_ENDPOINT_URL", front.URL)
+	t.Setenv("AWS_REGION", "eu-central-1")
+	t.Setenv("AWS_ACCESS_KEY_ID", "seed")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "seedseed")
+	cfg, err := config.LoadDefaultConfig(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	api := iam.NewFromConfig(cfg, func(o *iam.Options) {
+		o.APIOptions = append(o.APIOptions, smithyhttp.SetHeaderValue("x-moto-account-id", w.management))
+	})
+	if _, err := api.CreateUser(t.Context(), &iam.CreateUserInput{UserName: aws.String("admin")}); err != nil {
+		t.Fatal(err)
+	}
+	key, err := api.CreateAccessKey(t.Context(), &iam.CreateAccessKeyInput{UserName: aws.String("admin")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("AWS_ACCESS_KEY_ID", *key.AccessKey.AccessKeyId)
+	t.Setenv("AWS_SECRET_ACCESS_KEY", *key.AccessKey.SecretAccessKey)
+	w.env = map[string]string{"AWS_ENDPOINT_URL": front.URL, "CI_SERVER_URL": "https://gitlab.example.com", "SLIPWAY_GITLAB_ENDPOINT": newGitLab(t),
+		"SLIPWAY_GITLAB_TOKEN": gitlabToken, "SLIPWAY_BOOTSTRAP_REPORT_DIR": filepath.Join(w.dir, "report"),
+		"SLIPWAY_BOOTSTRAP_DIR": filepath.Join(w.dir, "landscape")}
+	source := "../../../../examples/platform/landscape"
+	for _, name := range []string{"landscape.yaml", "services/orders.yaml", "services/catalog.yaml"} {
+		raw, err := os.ReadFile(filepath.Join(source, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.write(name, strings.NewReplacer("111111111111", w.management, "account: security}", "account: management}").Replace(string(raw)))
+	}
+	return w
+}
+
+func (w *world) write(name, text string) {
+	w.t.Helper()
+	path := filepath.Join(w.dir, "landscape", name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		w.t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) read(name string) string {
+	w.t.Helper()
+	raw, err := os.ReadFile(filepath.Join(w.dir, "landscape", name))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return string(raw)
+}
+
+// count notes calls that are not known to only read.
+func (w *world) count(r *http.Request) {
+	name := r.Header.Get("X-Amz-Target")
+	if i := strings.LastIndex(name, "."); i >= 0 {
+		name = name[i+1:]
+	}
+	if name == "" && r.Method == http.MethodPost && strings.HasPrefix(r.Header.Get("Content-Type"), "application/x-www-form-urlencoded") {
+		raw, err := io.ReadAll(r.Body)
+		if err != nil {
+			w.t.Error(err)
+		}
+		r.Body = io.NopCloser(bytes.NewReader(raw))
+		form, _ := url.ParseQuery(string(raw))
+		name = form.Get("Action")
+	}
+	reads := r.Method == http.MethodGet || r.Method == http.MethodHead
+	for _, verb := range []string{"Get", "List", "Describe", "Assume"} {
+		reads = reads || strings.HasPrefix(name, verb)
+	}
+	if !reads {
+		w.mu.Lock()
+		w.mutating = append(w.mutating, r.Method+" "+r.URL.Path+" "+name)
+		w.mu.Unlock()
+	}
+}
+
+// run runs the program, checks its exit code, and returns its output and the
+// mutating calls it made.
+func (w *world) run(code int, args ...string) (string, string, []string) {
+	w.t.Helper()
+	w.mu.Lock()
+	w.mutating = nil
+	w.mu.Unlock()
+	var out, errs bytes.Buffer
+	got := tool.Start(context.Background(), append([]string{"slipway-bootstrap"}, args...), func(n string) string { return w.env[n] },
+		tool.Streams{In: strings.NewReader(""), Out: &out, Err: &errs}, "test", cmd.Program())
+	if got != code {
+		w.t.Fatalf("%v exited with %d, want %d\n%s\n%s", args, got, code, out.String(), errs.String())
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return out.String(), errs.String(), w.mutating
+}
+
+func want(t *testing.T, text, part string) {
+	t.Helper()
+	if !strings.Contains(text, part) {
+		t.Errorf("%q is not in\n%s", part, text)
+	}
+}

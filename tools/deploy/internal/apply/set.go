@@ -1,0 +1,117 @@
+package apply
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"gitlab.com/slipway/slipway/pkg/tool"
+)
+
+// parallel is how many releases of a set are worked on at once.
+const parallel = 8
+
+// Node is a release of a set and the names of those it needs.
+type Node struct {
+	Request
+	Needs []string
+}
+
+// Set puts releases in place, each after those it needs. A failed one stops
+// what needs it, and nothing else. The nodes have no circle.
+func Set(ctx context.Context, d Deps, nodes []Node) ([]Result, error) {
+	s := &set{deps: d, done: map[string]chan struct{}{}, slots: make(chan struct{}, parallel),
+		results: make([]Result, len(nodes)), errs: make([]error, len(nodes)), failed: map[string]bool{}}
+	for _, n := range nodes {
+		s.done[n.Name] = make(chan struct{})
+	}
+	var all sync.WaitGroup
+	for i, n := range nodes {
+		all.Go(func() {
+			defer close(s.done[n.Name])
+			s.results[i], s.errs[i] = s.one(ctx, n)
+		})
+	}
+	all.Wait()
+	return s.results, worst(s.errs)
+}
+
+type set struct {
+	deps    Deps
+	done    map[string]chan struct{}
+	slots   chan struct{}
+	results []Result
+	errs    []error
+
+	mu     sync.Mutex
+	failed map[string]bool
+}
+
+func (s *set) one(ctx context.Context, n Node) (Result, error) {
+	for _, need := range n.Needs {
+		<-s.done[need]
+		if s.hasFailed(need) {
+			s.fail(n.Name)
+			s.deps.Run.Report.Skip("release "+n.Name, "it needs "+need)
+			s.deps.Run.Log.Printf("%s: not released: it needs %s", n.Name, need)
+			return Result{Release: n.Name, Namespace: n.Namespace, Status: "skipped", Message: "it needs " + need}, nil
+		}
+	}
+	s.slots <- struct{}{}
+	defer func() { <-s.slots }()
+	s.deps.Run.Log.Printf("%s: releasing", n.Name)
+	result, err := Release(ctx, s.deps, n.Request, s.step)
+	if err != nil {
+		s.fail(n.Name)
+		s.deps.Run.Log.Printf("%s: %s: %v", n.Name, result.Status, err)
+		return result, err
+	}
+	s.deps.Run.Log.Printf("%s: revision %d is deployed, ready after %.1f s", n.Name, result.Revision, result.Ready)
+	return result, nil
+}
+
+// step notes a step without a section of the log: several run at once.
+func (s *set) step(ctx context.Context, name string, fn func(context.Context) error) error {
+	done := s.deps.Run.Report.Step(name)
+	err := fn(ctx)
+	done(err)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
+}
+
+func (s *set) fail(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failed[name] = true
+}
+
+func (s *set) hasFailed(name string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.failed[name]
+}
+
+// worst joins the errors under the code that asks most of a person.
+func worst(errs []error) error {
+	order := []int{tool.Broken, tool.Undecidable, tool.Cancelled, tool.Restored, tool.Denied, tool.Held, tool.Usage, tool.Failed, tool.Temporary}
+	all := errors.Join(errs...)
+	if all == nil {
+		return nil
+	}
+	code := tool.Temporary
+	var hints []string
+	for _, err := range errs {
+		if err == nil {
+			continue
+		}
+		if slices.Index(order, tool.CodeOf(err)) < slices.Index(order, code) {
+			code = tool.CodeOf(err)
+		}
+		hints = append(hints, tool.HintsOf(err)...)
+	}
+	return tool.Exit(code, all, hints...)
+}

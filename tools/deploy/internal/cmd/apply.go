@@ -1,0 +1,183 @@
+package cmd
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/urfave/cli/v2"
+	"sigs.k8s.io/yaml"
+
+	"gitlab.com/slipway/slipway/pkg/rollout"
+	"gitlab.com/slipway/slipway/pkg/session"
+	"gitlab.com/slipway/slipway/pkg/tool"
+	"gitlab.com/slipway/slipway/tools/deploy/internal/apply"
+)
+
+// applied is the result of apply for one service.
+type applied struct {
+	apply.Result
+	Service     string            `json:"service"`
+	Environment string            `json:"environment"`
+	Cluster     string            `json:"cluster"`
+	Images      map[string]string `json:"images,omitempty"`
+	Bundle      string            `json:"bundle,omitempty"`
+	Commit      string            `json:"commit,omitempty"`
+}
+
+func runApply(ctx context.Context, run *tool.Run, c *cli.Context) error {
+	o, err := read(run, c, needs{landscape: true, environment: true})
+	if err != nil {
+		return err
+	}
+	if o.set != "" {
+		return applySet(ctx, run, o)
+	}
+	p, err := prepare(ctx, run, o)
+	if err != nil {
+		return err
+	}
+	if err := images(ctx, run, p); err != nil {
+		return err
+	}
+	cluster, err := connect(ctx, run, o, p.identity, p.target.Cluster)
+	if err != nil {
+		return err
+	}
+	spec, err := p.loaded.spec(p.target.Namespace)
+	if err != nil {
+		return err
+	}
+	watcher := rollout.NewWatcher(cluster)
+	defer watcher.Close()
+	timeout, stable := p.loaded.service.Rollout.Wait()
+	restore, why := p.loaded.service.Restores()
+	result, err := apply.Release(ctx, apply.Deps{Run: run, Cluster: cluster, Watcher: watcher, Owner: p.session.Owner,
+		LockTimeout: o.lockTimeout, JobState: jobState(p.session)},
+		apply.Request{Spec: spec, Timeout: timeout, Stable: stable, Restore: restore, WhyNot: why, RemoveFirst: !p.target.Gated}, run.Step)
+	out := applied{Result: result, Service: p.loaded.service.Name, Environment: o.environment, Cluster: p.target.Cluster,
+		Images: p.loaded.images, Bundle: p.loaded.bundle, Commit: p.loaded.commit}
+	run.Report.Result = out
+	if o.observed != "" {
+		if werr := writeObserved(o.observed, out); werr != nil && err == nil {
+			err = tool.Exit(tool.Broken, werr, "the release is ready, but nobody is told what runs")
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return run.Result(out, fmt.Sprintf("%s: revision %d is deployed in namespace %s of cluster %s, ready after %.1f s",
+		out.Release, out.Revision, out.Namespace, out.Cluster, out.Ready))
+}
+
+// prepared is a service that may be released: who, what and where.
+type prepared struct {
+	session  *session.Session
+	identity *identity
+	target   target
+	loaded   *loaded
+}
+
+// prepare reads and checks everything before the cluster is touched. The
+// order matters: files first, since they cost nothing; then the right to the
+// environment, before anything else is said of it.
+func prepare(ctx context.Context, run *tool.Run, o options) (*prepared, error) {
+	p := &prepared{}
+	service := ""
+	if o.bundle.Digest == "" {
+		var err error
+		if p.loaded, err = loadDir(o); err != nil {
+			return nil, err
+		}
+		service = p.loaded.service.Name
+	}
+	err := run.Step(ctx, "read the landscape", func(ctx context.Context) (err error) {
+		p.session, err = session.Open(ctx, run, session.Options{Landscape: o.landscape})
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if service == "" {
+		if service, err = serviceOf(ctx, p.session, o); err != nil {
+			return nil, err
+		}
+	} else {
+		p.loaded.commit = p.session.CI.Commit
+		if p.session.CI.InJob {
+			p.loaded.commit = p.session.Identity.Commit // the verified one
+		}
+	}
+	if p.target, err = resolve(p.session, o, service); err != nil {
+		return nil, err
+	}
+	if p.identity, err = authorise(ctx, run, o, p.session, p.target.Role); err != nil {
+		return nil, err
+	}
+	if p.loaded != nil {
+		if p.target.Gated {
+			return nil, errGated(o.environment)
+		}
+		return p, p.loaded.fromEnv(run, o)
+	}
+	err = run.Step(ctx, "verify bundle", func(ctx context.Context) (err error) {
+		p.loaded, err = loadBundle(ctx, run, o, p.identity, registryOf(p.session))
+		return err
+	})
+	return p, err
+}
+
+// images checks that every image is in its registry.
+func images(ctx context.Context, run *tool.Run, p *prepared) error {
+	if len(p.loaded.images) == 0 {
+		return nil
+	}
+	registry := registryOf(p.session)
+	return run.Step(ctx, "find images", func(ctx context.Context) error {
+		for _, name := range names(p.loaded.images) {
+			if err := registry.Exists(ctx, p.loaded.images[name]); err != nil {
+				return err
+			}
+			run.Log.Printf("%s: %s", name, p.loaded.images[name])
+		}
+		return nil
+	})
+}
+
+// observed is what runs, for slipway-promote record.
+type observed struct {
+	APIVersion  string            `json:"apiVersion"`
+	Kind        string            `json:"kind"`
+	Service     string            `json:"service"`
+	Environment string            `json:"environment"`
+	Bundle      string            `json:"bundle"`
+	Revision    int               `json:"revision"`
+	Status      string            `json:"status"`
+	Images      map[string]string `json:"images,omitempty"`
+	Since       time.Time         `json:"since"`
+}
+
+// writeObserved writes what is in place now, which after a failure is not what
+// was asked for.
+func writeObserved(file string, a applied) error {
+	o := observed{APIVersion: "slipway/v1", Kind: "Observed", Service: a.Service, Environment: a.Environment,
+		Revision: a.Revision, Status: a.Status, Since: time.Now().UTC().Truncate(time.Second)}
+	if r := a.Running; r != nil {
+		o.Bundle, o.Revision, o.Since = r.Annotations[bundleAnnotation], r.Number, r.Updated.UTC().Truncate(time.Second)
+		if text := r.Annotations[imagesAnnotation]; text != "" {
+			if err := json.Unmarshal([]byte(text), &o.Images); err != nil {
+				return fmt.Errorf("reading the images of revision %d: %w", r.Number, err)
+			}
+		}
+	}
+	raw, err := yaml.Marshal(o)
+	if err == nil {
+		err = os.WriteFile(file, raw, 0o644)
+	}
+	if err != nil {
+		return fmt.Errorf("writing the observed state to %q: %w", file, err)
+	}
+	return nil
+}

@@ -1,0 +1,113 @@
+package cmd
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"gitlab.com/slipway/slipway/pkg/session"
+	"gitlab.com/slipway/slipway/pkg/tool"
+	"gitlab.com/slipway/slipway/tools/deploy/internal/config"
+)
+
+// serviceName reads the name of the service in --dir.
+func serviceName(o options) (string, error) {
+	raw, err := dirSource{o.dir}.ReadFile(config.ServiceFile)
+	if err != nil {
+		return "", tool.Exit(tool.Usage, fmt.Errorf("reading %s of %q: %w", config.ServiceFile, o.dir, err), "--dir names the folder of a service")
+	}
+	s, err := config.ReadService(config.ServiceFile, raw)
+	if err != nil {
+		return "", err
+	}
+	return s.Name, nil
+}
+
+// effective is a value and where it comes from.
+type effective struct {
+	Name   string `json:"name"`
+	Value  string `json:"value"`
+	Source string `json:"source"`
+}
+
+func runExplain(ctx context.Context, run *tool.Run, c *cli.Context) error {
+	o, err := read(run, c, needs{landscape: true, environment: true})
+	if err != nil {
+		return err
+	}
+	l, err := loadDir(o)
+	if err != nil {
+		return err
+	}
+	if err := l.fromEnv(run, o); err != nil {
+		return err
+	}
+	s, err := session.Open(ctx, run, session.Options{Landscape: o.landscape})
+	if err != nil {
+		return err
+	}
+	t, err := resolve(s, o, l.service.Name)
+	if err != nil {
+		return err
+	}
+	var rows []effective
+	add := func(name, value, source string) { rows = append(rows, effective{name, value, source}) }
+	for _, flag := range []string{"dir", "environment", "values", "landscape", "mr", "cluster", "kubeconfig", "context"} {
+		if v := c.String(flag); v != "" {
+			add(flag, v, sourceOf(run.Env, c, flag))
+		}
+	}
+	add("service", l.service.Name, config.ServiceFile+": name")
+	add("chart", l.chart.Name()+" "+l.chart.Version(), config.ServiceFile+": chart.path "+l.service.Chart.Path)
+	for _, layer := range l.layers {
+		found := "read"
+		if !layer.Found {
+			found = "not there, skipped"
+		}
+		add("values", layer.File, found)
+	}
+	for _, name := range names(l.images) {
+		add("images."+name, l.images[name], "variable "+l.service.Images[name].From+", set at value "+l.service.Images[name].Value)
+	}
+	timeout, stable := l.service.Rollout.Wait()
+	set := func(given bool, field string) string {
+		if given {
+			return config.ServiceFile + ": " + field
+		}
+		return "default"
+	}
+	add("rollout.timeout", timeout.String(), set(l.service.Rollout.Timeout != nil, "rollout.timeout"))
+	add("rollout.stable", stable.String(), set(l.service.Rollout.Stable != nil, "rollout.stable"))
+	restore, why := l.service.Restores()
+	add("restore after a failed upgrade", fmt.Sprint(restore), set(l.service.Rollout.OnFailure != "", "rollout.onFailure")+" "+why)
+	if m := l.service.Migrations; m != nil {
+		add("migrations", m.Job+", "+m.Compatibility, config.ServiceFile+": a job of the chart; waited for like every job")
+	}
+	if r := l.service.Secrets.Runtime; len(r) > 0 {
+		add("secrets.runtime", strings.Join(r, ", "), config.ServiceFile+": fetched by the pods; this program never reads them")
+	}
+	add("namespace", t.Namespace, "landscape: environments."+o.environment+".namespace")
+	add("cluster", t.Cluster, "landscape: environments."+o.environment)
+	add("gated", fmt.Sprint(t.Gated), "landscape: environments."+o.environment+".gated")
+	add("role", t.Role.ARN, "landscape: role "+t.Role.Name)
+	add("landscape digest", s.Digest, "the snapshot")
+	var b strings.Builder
+	for _, r := range rows {
+		fmt.Fprintf(&b, "%-32s %s  (%s)\n", r.Name, r.Value, strings.TrimSpace(r.Source))
+	}
+	return run.Result(rows, b.String())
+}
+
+// sourceOf says where the value of a flag came from.
+func sourceOf(env func(string) string, c *cli.Context, flag string) string {
+	variable := tool.EnvName(program, flag)
+	switch {
+	case env(variable) != "" && env(variable) == c.String(flag):
+		return "variable " + variable
+	case c.IsSet(flag):
+		return "flag --" + flag
+	}
+	return "default"
+}

@@ -1,0 +1,162 @@
+package cmd
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"gitlab.com/slipway/slipway/pkg/seal"
+	"gitlab.com/slipway/slipway/pkg/tool"
+	"gitlab.com/slipway/slipway/tools/deploy/internal/artifact"
+	"gitlab.com/slipway/slipway/tools/deploy/internal/config"
+	"gitlab.com/slipway/slipway/tools/deploy/internal/helmrelease"
+)
+
+// Annotations of the stored chart: what a revision is made of, so that it is
+// known again after a rollback.
+const (
+	bundleAnnotation = "slipway.dev/bundle"
+	imagesAnnotation = "slipway.dev/images"
+	commitAnnotation = "slipway.dev/commit"
+)
+
+// dirSource reads files below a folder, and none outside.
+type dirSource struct{ dir string }
+
+// ReadFile reads a file.
+func (s dirSource) ReadFile(name string) ([]byte, error) {
+	root, err := os.OpenRoot(s.dir)
+	if err != nil {
+		return nil, fmt.Errorf("opening folder %q: %w", s.dir, err)
+	}
+	defer root.Close()
+	return root.ReadFile(filepath.FromSlash(name))
+}
+
+// loaded is a service as it will be released.
+type loaded struct {
+	service *config.Service
+	source  config.Source
+	chart   *helmrelease.Chart
+	images  map[string]string
+	commit  string
+	bundle  string
+
+	values map[string]any
+	layers []config.Layer
+}
+
+// loadDir reads a service from its folder; its images and values come later.
+func loadDir(o options) (*loaded, error) {
+	l := &loaded{source: dirSource{o.dir}}
+	raw, err := l.source.ReadFile(config.ServiceFile)
+	if err != nil {
+		return nil, tool.Exit(tool.Usage, fmt.Errorf("reading %s of %q: %w", config.ServiceFile, o.dir, err), "--dir names the folder of a service")
+	}
+	if l.service, err = config.ReadService(config.ServiceFile, raw); err != nil {
+		return nil, err
+	}
+	if l.chart, err = helmrelease.LoadDir(filepath.Join(o.dir, filepath.FromSlash(l.service.Chart.Path))); err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+// loadBundle verifies a bundle's signature with the environment's role, and
+// only then unpacks it.
+func loadBundle(ctx context.Context, run *tool.Run, o options, i *identity, registry artifact.Registry) (*loaded, error) {
+	cfg, err := i.aws(ctx)
+	if err != nil {
+		return nil, err
+	}
+	key, err := seal.NewKey(cfg, i.session.Snapshot.BundleKey)
+	if err != nil {
+		return nil, tool.Exit(tool.Usage, err, "the landscape's snapshot names the key; slipway-bootstrap makes it")
+	}
+	public, err := key.PublicKey(ctx)
+	if err != nil {
+		return nil, err
+	}
+	b, err := registry.Verify(ctx, o.bundle, public)
+	if err != nil {
+		return nil, err
+	}
+	run.Log.Printf("bundle of %s at commit %s: the signature is by %s", b.Config.Service, b.Config.Commit, key.KeyID())
+	packed, files, err := registry.Open(ctx, o.bundle)
+	if err != nil {
+		return nil, err
+	}
+	l := &loaded{source: files, images: b.Config.Images, commit: b.Config.Commit, bundle: o.bundle.String()}
+	raw, err := files.ReadFile(config.ServiceFile)
+	if err != nil {
+		return nil, tool.Exit(tool.Usage, fmt.Errorf("reading bundle %q: %w", o.bundle, err))
+	}
+	if l.service, err = config.ReadService(o.bundle.String()+":"+config.ServiceFile, raw); err != nil {
+		return nil, err
+	}
+	if l.service.Name != b.Config.Service {
+		return nil, tool.Exitf(tool.Refused, "bundle %q is signed for service %q and holds %q", o.bundle, b.Config.Service, l.service.Name)
+	}
+	if l.chart, err = helmrelease.LoadArchive(packed, o.bundle.String()); err != nil {
+		return nil, err
+	}
+	return l, l.assemble(run, o)
+}
+
+// fromEnv takes the images from the variables of the job and makes the values.
+func (l *loaded) fromEnv(run *tool.Run, o options) (err error) {
+	if l.images, err = l.service.References(run.Env); err != nil {
+		return err
+	}
+	return l.assemble(run, o)
+}
+
+// assemble makes the values: the service's layers, then the images, then the
+// layer that people own. That layer configures; which image runs it may not say.
+func (l *loaded) assemble(run *tool.Run, o options) (err error) {
+	if l.values, l.layers, err = config.Layers(l.source, l.service.Values, o.environment); err != nil {
+		return err
+	}
+	if o.values != "" {
+		raw, err := os.ReadFile(o.values)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			l.layers = append(l.layers, config.Layer{File: o.values})
+		case err != nil:
+			return tool.Exit(tool.Usage, fmt.Errorf("reading --values %q: %w", o.values, err))
+		default:
+			own, err := config.ParseValues(o.values, raw)
+			if err != nil {
+				return err
+			}
+			config.Merge(l.values, own)
+			l.layers = append(l.layers, config.Layer{File: o.values, Found: true})
+		}
+	}
+	for _, layer := range l.layers {
+		if !layer.Found {
+			run.Log.Printf("no values in %s: skipped", layer.File)
+		}
+	}
+	return l.service.SetImages(l.values, l.images)
+}
+
+// spec returns the release, with what it is made of noted in its chart.
+func (l *loaded) spec(namespace string) (helmrelease.Spec, error) {
+	images, err := json.Marshal(l.images)
+	if err != nil {
+		return helmrelease.Spec{}, fmt.Errorf("encoding the images: %w", err)
+	}
+	l.chart.Annotate(imagesAnnotation, string(images))
+	if l.commit != "" {
+		l.chart.Annotate(commitAnnotation, l.commit)
+	}
+	if l.bundle != "" {
+		l.chart.Annotate(bundleAnnotation, l.bundle)
+	}
+	return helmrelease.Spec{Name: l.service.Name, Namespace: namespace, Chart: l.chart, Values: l.values}, nil
+}

@@ -1,0 +1,195 @@
+// Package config reads the files of slipway-deploy: slipway.yaml, which
+// describes a service, and releases.yaml, which describes a set of releases.
+package config
+
+import (
+	"fmt"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"gitlab.com/slipway/slipway/pkg/yamlfile"
+)
+
+// ServiceFile is the name of a service's file.
+const ServiceFile = "slipway.yaml"
+
+// Source is where the files are: a folder, or an unpacked bundle.
+type Source interface {
+	ReadFile(name string) ([]byte, error)
+}
+
+// Service is slipway.yaml.
+type Service struct {
+	APIVersion   string                 `json:"apiVersion" required:"true"`
+	Kind         string                 `json:"kind" required:"true"`
+	Name         string                 `json:"name" required:"true"`
+	Chart        Chart                  `json:"chart" required:"true"`
+	Values       []string               `json:"values"`
+	Images       map[string]Image       `json:"images"`
+	Secrets      Secrets                `json:"secrets"`
+	Migrations   *Migrations            `json:"migrations"`
+	Rollout      Rollout                `json:"rollout"`
+	Environments map[string]Environment `json:"environments"`
+}
+
+// Chart says where a chart is: in a folder beside the file, in a chart
+// repository, or in an OCI registry.
+type Chart struct {
+	Path    string `json:"path"`
+	Repo    string `json:"repo"`
+	Name    string `json:"name"`
+	Version string `json:"version"`
+	OCI     string `json:"oci"`
+	Digest  string `json:"digest"`
+}
+
+// Image says which value of the chart is an image, and which variable of the
+// job holds its reference by digest.
+type Image struct {
+	Value string `json:"value" required:"true"`
+	From  string `json:"from" required:"true"`
+}
+
+// Secrets are declared for people and for rotation: pods fetch them at run time.
+type Secrets struct {
+	Runtime []string `json:"runtime"`
+}
+
+// Migrations say what a rollback may undo.
+type Migrations struct {
+	Job           string `json:"job" required:"true"`
+	Compatibility string `json:"compatibility" required:"true" enum:"expand|contract"`
+}
+
+// Rollout says how long to wait, and what to do when it fails.
+type Rollout struct {
+	Timeout   *yamlfile.Duration `json:"timeout"`
+	Stable    *yamlfile.Duration `json:"stable"`
+	OnFailure string             `json:"onFailure" enum:"restore|leave"`
+}
+
+// Defaults of a rollout.
+const (
+	DefaultTimeout = 10 * time.Minute
+	DefaultStable  = 5 * time.Second
+)
+
+// Wait returns the timeout of a rollout and its stability window.
+func (r Rollout) Wait() (timeout, stable time.Duration) {
+	timeout, stable = DefaultTimeout, DefaultStable
+	if r.Timeout != nil {
+		timeout = r.Timeout.Std()
+	}
+	if r.Stable != nil {
+		stable = r.Stable.Std()
+	}
+	return timeout, stable
+}
+
+// Restores reports whether a failed rollout is rolled back, and why not. A
+// schema that was contracted cannot be worked with by the code before it.
+func (s *Service) Restores() (ok bool, why string) {
+	switch {
+	case s.Rollout.OnFailure == "leave":
+		return false, "rollout.onFailure is leave"
+	case s.Migrations != nil && s.Migrations.Compatibility == "contract":
+		return false, "migrations.compatibility is contract: the revision before cannot work with the migrated data"
+	}
+	return true, ""
+}
+
+// Environment is what differs from the landscape in one environment.
+type Environment struct {
+	URL string `json:"url"`
+}
+
+var (
+	label    = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,51}[a-z0-9])?$`)
+	variable = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+	dotted   = regexp.MustCompile(`^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$`)
+	holder   = regexp.MustCompile(`\{[^}]*\}`)
+)
+
+// ReadService reads slipway.yaml, with every problem at once. file is its name
+// in messages.
+func ReadService(file string, raw []byte) (*Service, error) {
+	docs, err := yamlfile.Parse(file, raw)
+	if err != nil {
+		return nil, err
+	}
+	d := docs[0]
+	var s Service
+	p := append(d.Expect("Service"), d.Decode(&s)...)
+	if len(docs) > 1 {
+		p = append(p, d.Problem("", "the file holds several documents", "one service to a file"))
+	}
+	if d.Has("name") && !label.MatchString(s.Name) {
+		p = append(p, d.Problem("name", fmt.Sprintf("%q is not a release name", s.Name), "lower-case letters, digits and dashes, 53 at the most"))
+	}
+	if d.Has("chart") {
+		p = append(p, s.Chart.check(d, "chart")...)
+	}
+	p = append(p, checkLayers(d, "values", s.Values, true)...)
+	for name, i := range s.Images {
+		if d.Has("images."+name+".value") && !dotted.MatchString(i.Value) {
+			p = append(p, d.Problem("images."+name+".value", fmt.Sprintf("%q is not the path of a value", i.Value), "names with dots between, such as migrations.image"))
+		}
+		if d.Has("images."+name+".from") && !variable.MatchString(i.From) {
+			p = append(p, d.Problem("images."+name+".from", fmt.Sprintf("%q is not the name of a variable", i.From), "such as IMAGE_REF"))
+		}
+	}
+	p = append(p, s.Rollout.check(d)...)
+	return &s, p.Err()
+}
+
+func (r Rollout) check(d *yamlfile.Doc) (p yamlfile.Problems) {
+	if r.Timeout != nil && *r.Timeout <= 0 {
+		p = append(p, d.Problem("rollout.timeout", "the timeout is not above zero", "such as 10m"))
+	}
+	if r.Stable != nil && *r.Stable < 0 {
+		p = append(p, d.Problem("rollout.stable", "the window is below zero", "0s, or such as 5s"))
+	}
+	return p
+}
+
+func (c Chart) check(d *yamlfile.Doc, at string) (p yamlfile.Problems) {
+	// Refused rather than ignored: what would be deployed is not what is written.
+	for _, f := range []struct{ name, value string }{{"repo", c.Repo}, {"oci", c.OCI}, {"name", c.Name}, {"version", c.Version}, {"digest", c.Digest}} {
+		if f.value != "" {
+			p = append(p, d.Problem(at+"."+f.name, "charts are not fetched from repositories or registries in this version", "put the chart beside the file and name its folder with path"))
+		}
+	}
+	if c.Path == "" && len(p) == 0 {
+		p = append(p, d.Problem(at+".path", "the folder of the chart is missing", "such as path: chart"))
+	}
+	if c.Path != "" && !inside(c.Path) {
+		p = append(p, d.Problem(at+".path", fmt.Sprintf("%q leads out of the folder", c.Path), "a path below the file's folder"))
+	}
+	return p
+}
+
+func checkLayers(d *yamlfile.Doc, at string, layers []string, placeholders bool) (p yamlfile.Problems) {
+	for i, l := range layers {
+		where := fmt.Sprintf("%s[%d]", at, i)
+		if l == "" || !inside(l) {
+			p = append(p, d.Problem(where, fmt.Sprintf("%q is not a file below the folder", l), "a path below the file's folder"))
+		}
+		for _, h := range holder.FindAllString(l, -1) {
+			if h != "{environment}" || !placeholders {
+				p = append(p, d.Problem(where, "the placeholder "+h+" is not known here", map[bool]string{true: "{environment} is", false: "write the name out"}[placeholders]))
+			}
+		}
+		if slices.Index(layers, l) != i {
+			p = append(p, d.Problem(where, fmt.Sprintf("%q stands here twice", l), "keep one"))
+		}
+	}
+	return p
+}
+
+func inside(p string) bool {
+	clean := path.Clean(p)
+	return !path.IsAbs(p) && clean != ".." && !strings.HasPrefix(clean, "../") && !strings.Contains(p, "\\")
+}

@@ -1,0 +1,130 @@
+package helmrelease
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	helmkube "helm.sh/helm/v3/pkg/kube"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"gitlab.com/slipway/slipway/pkg/kube"
+	"gitlab.com/slipway/slipway/pkg/rollout"
+)
+
+// client is Helm's client with its waiting replaced: where Helm polls, it
+// watches, it judges by our own rules, and it ends as soon as the cause is known.
+type client struct {
+	*helmkube.Client
+	ctx     context.Context //nolint:containedctx // Helm's interface has none
+	cluster *kube.Cluster
+	watcher *rollout.Watcher
+	options rollout.Options
+
+	mutated bool // a call went out that may have changed the cluster
+	result  rollout.Result
+	failure *rollout.Failure
+}
+
+var (
+	_ helmkube.Interface    = (*client)(nil)
+	_ helmkube.InterfaceExt = (*client)(nil)
+)
+
+// Build reads a manifest. Helm's validation downloads the API's whole schema
+// and, against a server that validates fields itself, checks nothing.
+func (c *client) Build(r io.Reader, _ bool) (helmkube.ResourceList, error) {
+	return c.Client.Build(r, false)
+}
+
+// Create creates objects.
+func (c *client) Create(list helmkube.ResourceList) (*helmkube.Result, error) {
+	c.mutated = true
+	return c.Client.Create(list)
+}
+
+// Update brings objects from one manifest to the next.
+func (c *client) Update(from, to helmkube.ResourceList, force bool) (*helmkube.Result, error) {
+	c.mutated = true
+	return c.Client.Update(from, to, force)
+}
+
+// Wait waits until the objects are ready and stay so.
+func (c *client) Wait(list helmkube.ResourceList, timeout time.Duration) error {
+	return c.wait(list, timeout, c.options)
+}
+
+// WaitWithJobs waits for jobs as well, which the rules do anyway.
+func (c *client) WaitWithJobs(list helmkube.ResourceList, timeout time.Duration) error {
+	return c.wait(list, timeout, c.options)
+}
+
+// WatchUntilReady waits for a hook: jobs and pods must run to their end, the
+// rest is done by being there.
+func (c *client) WatchUntilReady(list helmkube.ResourceList, timeout time.Duration) error {
+	var run helmkube.ResourceList
+	for _, info := range list {
+		if k := info.Mapping.GroupVersionKind.Kind; k == "Job" || k == "Pod" {
+			run = append(run, info)
+		}
+	}
+	o := c.options
+	o.Stable, o.Completed = 0, true
+	return c.wait(run, timeout, o)
+}
+
+func (c *client) wait(list helmkube.ResourceList, timeout time.Duration, o rollout.Options) error {
+	objects, err := objectsOf(list)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeoutCause(c.ctx, timeout, fmt.Errorf("not ready after %s", timeout))
+	defer cancel()
+	result, err := c.watcher.Wait(ctx, objects, o)
+	if !o.Completed || err != nil {
+		c.result = result
+	}
+	var failure *rollout.Failure
+	if errors.As(err, &failure) {
+		c.failure = failure // Helm keeps the text of a hook's error and loses the rest
+	}
+	return err
+}
+
+// WaitForDelete waits by watch until the objects are gone.
+func (c *client) WaitForDelete(list helmkube.ResourceList, timeout time.Duration) error {
+	ctx, cancel := context.WithTimeoutCause(c.ctx, timeout, fmt.Errorf("not deleted after %s", timeout))
+	defer cancel()
+	for _, info := range list {
+		gone := func(u *unstructured.Unstructured) (bool, error) { return u == nil, nil }
+		if _, err := c.cluster.Until(ctx, info.Mapping.Resource, info.Namespace, info.Name, gone); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// objectsOf returns the objects as the last call's answer has them, with the
+// generation that it gave them.
+func objectsOf(list helmkube.ResourceList) ([]*unstructured.Unstructured, error) {
+	out := make([]*unstructured.Unstructured, 0, len(list))
+	for _, info := range list {
+		u, ok := info.Object.(*unstructured.Unstructured)
+		if !ok {
+			m, err := runtime.DefaultUnstructuredConverter.ToUnstructured(info.Object)
+			if err != nil {
+				return nil, fmt.Errorf("reading %s: %w", info.ObjectName(), err)
+			}
+			u = &unstructured.Unstructured{Object: m}
+			u.SetGroupVersionKind(info.Mapping.GroupVersionKind)
+		}
+		u = u.DeepCopy()
+		u.SetNamespace(info.Namespace)
+		u.SetName(info.Name)
+		out = append(out, u)
+	}
+	return out, nil
+}

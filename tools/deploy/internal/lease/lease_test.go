@@ -1,0 +1,121 @@
+package lease
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"gitlab.com/slipway/slipway/internal/sandboxtest"
+	"gitlab.com/slipway/slipway/pkg/kube"
+	"gitlab.com/slipway/slipway/pkg/owner"
+	"gitlab.com/slipway/slipway/pkg/tool"
+)
+
+func options(t *testing.T, ns string, job int64) Options {
+	return Options{Namespace: ns, Release: "orders", Owner: owner.Owner{Kind: "job", Instance: "https://gitlab.example.com", Project: 77, Job: job},
+		Wait: 30 * time.Second, Renew: 50 * time.Millisecond, Expiry: 400 * time.Millisecond, Log: t.Logf}
+}
+
+func open(t *testing.T) (*kube.Cluster, string) {
+	t.Helper()
+	sb := sandboxtest.Open(t)
+	c, err := kube.New(kube.Config{Kubeconfig: sb.Clusters["nonprod"].Kubeconfig})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c, sb.Namespace(t, "nonprod")
+}
+
+func TestLiveOwnerIsWaitedForAndHandsOver(t *testing.T) {
+	c, ns := open(t)
+	_, first, err := Acquire(t.Context(), c, options(t, ns, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	short := options(t, ns, 2)
+	short.Wait = time.Second // longer than the lease lives unrenewed
+	if _, _, err := Acquire(t.Context(), c, short); tool.CodeOf(err) != tool.Held || !strings.Contains(fmt.Sprint(err), "job 1") {
+		t.Fatalf("error %v (code %d), want held by job 1", err, tool.CodeOf(err))
+	}
+	got := make(chan error, 1)
+	go func() {
+		_, second, err := Acquire(t.Context(), c, options(t, ns, 2))
+		if err == nil && second.Former != nil {
+			err = errors.New("it was taken over, not handed over")
+		}
+		if err == nil {
+			err = second.Release(t.Context())
+		}
+		got <- err
+	}()
+	if err := first.Release(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-got; err != nil {
+		t.Fatal(err)
+	}
+	list, err := c.Clientset().CoordinationV1().Leases(ns).List(t.Context(), metav1.ListOptions{})
+	if err != nil || len(list.Items) > 0 {
+		t.Errorf("%d leases are left, error %v", len(list.Items), err)
+	}
+}
+
+// TestDeadOwnerIsTakenOver: the lease's own clock is far ahead, which must not
+// matter, since its silence is measured by ours.
+func TestDeadOwnerIsTakenOver(t *testing.T) {
+	c, ns := open(t)
+	held, first, err := Acquire(t.Context(), c, options(t, ns, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	first.Abandon()
+	leases := c.Clientset().CoordinationV1().Leases(ns)
+	l, err := leases.Get(t.Context(), Name("orders"), metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ahead := metav1.NewMicroTime(time.Now().Add(time.Hour))
+	l.Spec.RenewTime = &ahead
+	if _, err := leases.Update(t.Context(), l, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	asked := options(t, ns, 2)
+	asked.JobState = func(context.Context, owner.Owner) string { return "unknown" }
+	if _, _, err := Acquire(t.Context(), c, asked); tool.CodeOf(err) != tool.Undecidable {
+		t.Fatalf("error %v, want undecidable while GitLab does not know the job", err)
+	}
+	asked.JobState = func(context.Context, owner.Owner) string { return "failed" }
+	_, second, err := Acquire(t.Context(), c, asked)
+	if err != nil || second.Former == nil || second.Former.Job != 1 {
+		t.Fatalf("former %+v, error %v", second, err)
+	}
+	defer second.Abandon()
+	if held.Err() != nil {
+		t.Error("a run that stopped renewing on purpose was told that it lost its lease")
+	}
+}
+
+func TestLostLeaseEndsTheRun(t *testing.T) {
+	c, ns := open(t)
+	held, first, err := Acquire(t.Context(), c, options(t, ns, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Abandon()
+	if err := c.Clientset().CoordinationV1().Leases(ns).Delete(t.Context(), Name("orders"), metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-held.Done():
+	case <-time.After(10 * time.Second):
+		t.Fatal("the run goes on without its lease")
+	}
+	if cause := context.Cause(held); !errors.Is(cause, ErrLost) || tool.CodeOf(cause) != tool.Held {
+		t.Errorf("cause %v", cause)
+	}
+}
