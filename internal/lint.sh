@@ -7,7 +7,7 @@ if [ -n "$unformatted" ]; then
   printf 'not formatted:\n%s\nhint: run gofmt -w on them\n' "$unformatted" >&2
   exit 1
 fi
-linter=$(bin/sandbox build --print golangci-lint)
+linter=$(bin/sandbox tool golangci-lint)
 for module in . sandbox bench; do
   [ -f "$module/go.mod" ] || continue
   (cd "$module" && "$linter" run --config "$OLDPWD/.golangci.yml" ./...)

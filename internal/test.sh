@@ -13,12 +13,12 @@ step "building what the sandbox runs (from the cache where it can be)"
 bin/sandbox build
 step "lint"
 make --no-print-directory lint
-step "generated files"
-make --no-print-directory check-generated
 step "starting the sandbox"
 trap 'step "stopping the sandbox"; bin/sandbox down' EXIT
 bin/sandbox up
 eval "$(bin/sandbox env)"
+# No test may live on an identity that stands in the environment.
+unset AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_ENDPOINT_URL AWS_REGION KUBECONFIG
 step "tests of the product"
 go test -count=1 -timeout 30m ./...
 step "tests of the sandbox, and of the chain through the shipped templates"

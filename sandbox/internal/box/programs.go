@@ -9,9 +9,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
 	"golang.org/x/sync/errgroup"
+
+	"gitlab.com/slipway/slipway/pkg/tool"
 
 	"gitlab.com/slipway/slipway/sandbox/internal/buildcache"
 )
@@ -73,6 +76,27 @@ func (b *Box) build(ctx context.Context) error {
 	group.Go(func() error { return get(ctx, b.motoItem()) })
 	group.Go(func() error { return get(ctx, b.ciLocalItem()) })
 	return group.Wait()
+}
+
+// Tool builds one program that is no part of the sandbox, such as the linter,
+// and returns its path.
+func Tool(ctx context.Context, cfg Config, name string) (string, error) {
+	b := &Box{Config: cfg}
+	i := slices.IndexFunc(repositoryTools(), func(p goProgram) bool { return p.name == name })
+	if i < 0 {
+		return "", tool.Exit(tool.Usage, fmt.Errorf("building %q: it is no tool of the repository", name))
+	}
+	dir, err := buildcache.Dir(b.Env)
+	if err != nil {
+		return "", err
+	}
+	folder, err := (&buildcache.Cache{Dir: dir, Say: b.say}).Get(ctx, b.goItem(repositoryTools()[i]))
+	return filepath.Join(folder, name), err
+}
+
+// repositoryTools are programs that work on the repository itself.
+func repositoryTools() []goProgram {
+	return []goProgram{{name: "golangci-lint", cold: "2 min", pkg: "github.com/golangci/golangci-lint/v2/cmd/golangci-lint"}}
 }
 
 // program is the path of a built Go program.

@@ -144,6 +144,12 @@ type Description struct {
 	} `json:"s3"`
 	Clusters map[string]Cluster `json:"clusters"`
 	Bin      string             `json:"bin"`
+	// Commands are command lines of parts that a test starts for itself.
+	Commands struct {
+		Moto          string `json:"moto"`
+		GitLabCILocal string `json:"gitlabCILocal"`
+		S3Gateway     string `json:"s3Gateway"`
+	} `json:"commands"`
 }
 
 // Cluster is one cluster in the description.
@@ -166,6 +172,13 @@ func (b *Box) describe() error {
 		d.Clusters[c] = Cluster{Kubeconfig: b.kubeconfigPath(c), Server: b.serverURL(c), CA: b.clusterPath(c, "pki", "ca.crt")}
 	}
 	d.Bin = b.path("bin")
+	ciLocal, err := ciLocalCommand(b.programs["gitlab-ci-local"])
+	if err != nil {
+		return err
+	}
+	d.Commands.GitLabCILocal = strings.Join(ciLocal, " ")
+	d.Commands.Moto = filepath.Join(b.programs["moto"], "bin", "python3") + " -m moto.server"
+	d.Commands.S3Gateway = b.program("versitygw")
 	return writeJSON(b.path("sandbox.json"), d)
 }
 

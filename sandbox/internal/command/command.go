@@ -39,6 +39,7 @@ func (p *Program) verbs() []verb {
 		{"demo", "run the whole chain on the examples, and stop again (KEEP=1 keeps the sandbox)", p.boxVerb("demo", p.demo)},
 		{"status", "what runs", p.boxVerb("status", p.status)},
 		{"env", "print what to export to use the sandbox from a shell", p.boxVerb("env", p.exports)},
+		{"tool", "build a tool of the repository into the cache and print its path (golangci-lint)", p.tool},
 		{"serve", "be one of the sandbox's servers (used by up)", p.serve},
 	}
 }
@@ -147,6 +148,24 @@ func (p *Program) serve(ctx context.Context, args []string) error {
 	return serve.Run(ctx, set.Arg(0), *config, p.Err)
 }
 
+// tool prints the path of a tool of the repository.
+func (p *Program) tool(ctx context.Context, args []string) error {
+	set := flag.NewFlagSet("tool", flag.ContinueOnError)
+	if err := p.parse(set, args, 1); err != nil {
+		return err
+	}
+	cfg, err := p.config("")
+	if err != nil {
+		return err
+	}
+	path, err := box.Tool(ctx, cfg, set.Arg(0))
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(p.Out, path)
+	return err
+}
+
 func (p *Program) status(_ context.Context, cfg box.Config) error {
 	states, err := box.Status(cfg)
 	if err != nil {
@@ -179,6 +198,7 @@ func (p *Program) exports(_ context.Context, cfg box.Config) error {
 	for _, kv := range [][2]string{
 		{"SLIPWAY_SANDBOX", cfg.Dir}, {"KUBECONFIG", d.Clusters["nonprod"].Kubeconfig},
 		{"AWS_ENDPOINT_URL", d.AWS.Endpoint}, {"AWS_REGION", d.AWS.Region}, {"AWS_ACCESS_KEY_ID", d.AWS.AccessKey}, {"AWS_SECRET_ACCESS_KEY", d.AWS.SecretKey},
+		{"SLIPWAY_MOTO_SERVER", d.Commands.Moto}, {"SLIPWAY_GITLAB_CI_LOCAL", d.Commands.GitLabCILocal}, {"SLIPWAY_S3_GATEWAY", d.Commands.S3Gateway},
 	} {
 		fmt.Fprintf(p.Out, "export %s=%s\n", kv[0], quote(kv[1]))
 	}
