@@ -90,8 +90,8 @@ func readOne(fsys fs.FS, name, prefix string) (*yamlfile.Doc, yamlfile.Problems)
 
 // resolve fills in defaults and what copies take from their originals. It runs
 // on a source without problems, so there is no cycle.
-func (s *Source) resolve() {
-	l := &s.Landscape
+func (src *Source) resolve() {
+	l := &src.Landscape
 	if l.State == nil {
 		l.State = &StateSource{Lock: "s3"}
 	}

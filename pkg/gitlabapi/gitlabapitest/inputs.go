@@ -59,10 +59,7 @@ func applyInputs(config []byte, given map[string]any) ([]byte, []string) {
 
 // splitHeader finds a spec header: the first of two documents, with the key spec.
 func splitHeader(config []byte) (map[string]any, string, bool) {
-	rest := string(config)
-	if strings.HasPrefix(rest, "---\n") {
-		rest = rest[len("---\n"):]
-	}
+	rest := strings.TrimPrefix(string(config), "---\n")
 	at := regexp.MustCompile(`(?m)^---[ \t]*(#.*)?$\n?`).FindStringIndex(rest)
 	if at == nil {
 		return nil, "", false

@@ -6,24 +6,22 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
+	"gitlab.com/slipway/slipway/internal/mototest"
 	"gitlab.com/slipway/slipway/pkg/gitlabapi/gitlabapitest"
 	"gitlab.com/slipway/slipway/pkg/tool"
 	"gitlab.com/slipway/slipway/tools/bootstrap/internal/cmd"
@@ -40,52 +38,6 @@ type world struct {
 
 	mu       sync.Mutex
 	mutating []string
-}
-
-// moto returns the address of an emulator: SLIPWAY_MOTO_SERVER names a running
-// one, or the program to start.
-func moto(t *testing.T) string {
-	t.Helper()
-	server := os.Getenv("SLIPWAY_MOTO_SERVER")
-	switch {
-	case strings.HasPrefix(server, "http"):
-		return server
-	case server == "" && os.Getenv("CI") == "true":
-		t.Fatal("SLIPWAY_MOTO_SERVER is not set")
-	case server == "":
-		t.Skip("needs SLIPWAY_MOTO_SERVER")
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := l.Addr().String()
-	l.Close()
-	_, port, _ := net.SplitHostPort(address)
-	c := exec.Command(server, "-H", "127.0.0.1", "-p", port)
-	var log bytes.Buffer
-	c.Stdout, c.Stderr = &log, &log
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = c.Process.Kill()
-		_ = c.Wait()
-	})
-	deadline := time.After(time.Minute)
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		if conn, err := net.Dial("tcp", address); err == nil {
-			conn.Close()
-			return "http://" + address
-		}
-		select {
-		case <-deadline:
-			t.Fatalf("the emulator does not start:\n%s", log.String())
-		case <-tick.C:
-		}
-	}
 }
 
 const gitlabToken = "glpat-admin-0123456789"
@@ -109,7 +61,7 @@ func newGitLab(t *testing.T) string {
 }
 
 func newWorld(t *testing.T) *world {
-	backend, err := url.Parse(moto(t))
+	backend, err := url.Parse(mototest.Start(t))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -155,7 +155,7 @@ func (r publication) Observe(ctx context.Context) (resource.Observation, error) 
 	published, err := landscape.ReadSnapshot(raw)
 	if err != nil {
 		o.Differ(true, digest)
-		return o, nil
+		return o, nil //nolint:nilerr // what is no snapshot is to be replaced
 	}
 	got, err := published.Digest()
 	o.Differ(got != digest, digest)
