@@ -12,11 +12,14 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
 
 	gitlab "gitlab.com/gitlab-org/api/client-go/v2"
+
+	"gitlab.com/slipway/slipway/pkg/joblog"
 )
 
 // Box is what the chain needs to know of the running sandbox.
@@ -289,8 +292,11 @@ func (c *Chain) Trace(ctx context.Context, j Job) string {
 	if err != nil {
 		return err.Error()
 	}
-	return tail(string(raw), 6000)
+	return tail(joblog.Clean(sections.ReplaceAllString(string(raw), "")), 6000)
 }
+
+// sections are the marks that fold a log on GitLab's page.
+var sections = regexp.MustCompile(`(\x1b\[0K)?section_(start|end):[^\r\n]*\r`)
 
 func tail(s string, n int) string {
 	if len(s) <= n {
