@@ -1,0 +1,119 @@
+package drill
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"gitlab.com/slipway/slipway/tools/backup/internal/artifact"
+	"gitlab.com/slipway/slipway/tools/backup/internal/cover"
+)
+
+// Excluded is a kind that a drill does not restore, and why. Controllers act
+// on these from outside of the quarantine, where no network policy holds them.
+type Excluded struct {
+	Resource string `json:"resource"`
+	Why      string `json:"why"`
+}
+
+// excluded are the kinds that a drill leaves out.
+func excluded() []Excluded {
+	const dns, certificates, acts, operator = "would move production's traffic and DNS records", "would order certificates in production's name",
+		"would do production's work a second time", "its controller would act on production's systems"
+	return []Excluded{
+		{"ingresses.networking.k8s.io", dns},
+		{"ingressroutes.traefik.io", dns}, {"ingressroutetcps.traefik.io", dns}, {"ingressrouteudps.traefik.io", dns},
+		{"gateways.gateway.networking.k8s.io", dns}, {"httproutes.gateway.networking.k8s.io", dns}, {"grpcroutes.gateway.networking.k8s.io", dns},
+		{"tlsroutes.gateway.networking.k8s.io", dns}, {"tcproutes.gateway.networking.k8s.io", dns}, {"dnsendpoints.externaldns.k8s.io", dns},
+		{"targetgroupbindings.elbv2.k8s.aws", dns},
+		{"certificates.cert-manager.io", certificates}, {"certificaterequests.cert-manager.io", certificates}, {"issuers.cert-manager.io", certificates},
+		{"orders.acme.cert-manager.io", certificates}, {"challenges.acme.cert-manager.io", certificates},
+		{"cronjobs.batch", acts}, {"jobs.batch", acts},
+		{"externalsecrets.external-secrets.io", operator}, {"pushsecrets.external-secrets.io", operator}, {"secretstores.external-secrets.io", operator},
+		{"clusters.postgresql.cnpg.io", operator}, {"rabbitmqclusters.rabbitmq.com", operator}, {"kafkas.kafka.strimzi.io", operator},
+		{"horizontalpodautoscalers.autoscaling", "would change the number of pods while they are checked"},
+		{"poddisruptionbudgets.policy", "would hold up the clean-up"},
+		{"resourcequotas", "the quarantine has no quota: it would change what the checks see"},
+		{"networkpolicies.networking.k8s.io", "policies add up, and one of production's would open the quarantine"},
+		{"rolebindings.rbac.authorization.k8s.io", "nobody gets rights on the copy, and the copy none in the cluster"},
+		{"endpoints", "belong to the pods of the source"}, {"endpointslices.discovery.k8s.io", "belong to the pods of the source"},
+		{"events", "tell of the source"},
+	}
+}
+
+// hazards are the objects of a backup that would reach production from a
+// quarantine and that this version does not change on their way: the drill is
+// refused before anything is restored.
+func hazards(a *artifact.Artifact) []string {
+	var out []string
+	for key, item := range a.Items {
+		switch key.Resource {
+		case "services":
+			if kind, _ := item.Spec.Type.(string); kind == "LoadBalancer" || kind == "ExternalName" {
+				out = append(out, fmt.Sprintf("%s is of type %s", key, kind))
+			}
+			for name := range item.Metadata.Annotations {
+				if strings.HasPrefix(name, "external-dns.") {
+					out = append(out, fmt.Sprintf("%s has the annotation %s: a record of production would point to the copy", key, name))
+				}
+			}
+		case "persistentvolumes":
+			policy, _ := item.Spec.ReclaimPolicy.(string)
+			if c := item.Spec.ClaimRef; policy != "Delete" && (c == nil || cover.ClaimState(c.Namespace, c.Name, a.Volumes).State != cover.Covered) {
+				out = append(out, fmt.Sprintf("%s is kept (%s) and its data is not in the backup: the copy would mount production's own volume", key, policy))
+			}
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// cloudRoles are the service accounts of a backup that carry an AWS role.
+func cloudRoles(a *artifact.Artifact) []string {
+	var out []string
+	for key, item := range a.Items {
+		if role := item.Metadata.Annotations["eks.amazonaws.com/role-arn"]; key.Resource == "serviceaccounts" && role != "" {
+			out = append(out, fmt.Sprintf("%s carries the AWS role %s", key, role))
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// podSecurity are the pod security labels of a source namespace, as it was
+// backed up: its copy is held to the same.
+func podSecurity(a *artifact.Artifact, namespace string) map[string]string {
+	out := map[string]string{}
+	for name, value := range a.Items[artifact.Key{Resource: "namespaces", Name: namespace}].Metadata.Labels {
+		if strings.HasPrefix(name, "pod-security.kubernetes.io/") {
+			out[name] = value
+		}
+	}
+	return out
+}
+
+// mapping says which source namespace is restored into which quarantine, and
+// refuses every case in which something could land in a source namespace.
+func mapping(sources map[string]string, included []string, name func(service string) string) (map[string]string, error) {
+	out := map[string]string{}
+	for _, service := range slices.Sorted(maps.Keys(sources)) {
+		out[sources[service]] = name(service)
+	}
+	for _, ns := range included {
+		if _, ok := out[ns]; !ok {
+			return nil, fmt.Errorf("namespace %q of the backup belongs to no service of it", ns)
+		}
+	}
+	if len(included) != len(out) || len(out) != len(sources) {
+		return nil, fmt.Errorf("the backup has the namespaces %s, its services say %s", strings.Join(included, ", "), strings.Join(slices.Sorted(maps.Keys(out)), ", "))
+	}
+	seen := map[string]bool{}
+	for source, target := range out {
+		if _, isSource := out[target]; isSource || source == target || seen[target] {
+			return nil, fmt.Errorf("namespace %q would be restored into %q", source, target)
+		}
+		seen[target] = true
+	}
+	return out, nil
+}
