@@ -1,0 +1,161 @@
+package drill
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"gitlab.com/slipway/slipway/pkg/yamlfile"
+	"gitlab.com/slipway/slipway/tools/backup/internal/artifact"
+	"gitlab.com/slipway/slipway/tools/backup/internal/config"
+	"gitlab.com/slipway/slipway/tools/backup/internal/cover"
+	"gitlab.com/slipway/slipway/tools/backup/internal/velero"
+)
+
+func TestMapping(t *testing.T) {
+	to := func(name string) func(string) string {
+		return func(s string) string { return strings.ReplaceAll(name, "{s}", s) }
+	}
+	for name, c := range map[string]struct {
+		sources  map[string]string
+		included []string
+		name     func(string) string
+		want     string // part of the refusal
+	}{
+		"good":            {map[string]string{"a": "a-dev", "b": "b-dev"}, []string{"a-dev", "b-dev"}, to("drill-{s}"), ""},
+		"into the source": {map[string]string{"a": "a-dev"}, []string{"a-dev"}, to("{s}-dev"), `"a-dev" would be restored into "a-dev"`},
+		"into another":    {map[string]string{"a": "x", "b": "y"}, []string{"x", "y"}, func(s string) string { return map[string]string{"a": "y", "b": "z"}[s] }, `"x" would be restored into "y"`},
+		"two into one":    {map[string]string{"a": "x", "b": "y"}, []string{"x", "y"}, to("drill"), `would be restored into "drill"`},
+		"one more":        {map[string]string{"a": "a-dev"}, []string{"a-dev", "kube-system"}, to("drill-{s}"), `"kube-system" of the backup belongs to no service`},
+		"everything":      {map[string]string{"a": "a-dev"}, nil, to("drill-{s}"), "the backup has the namespaces"},
+		"a star":          {map[string]string{"a": "a-dev"}, []string{"*"}, to("drill-{s}"), "belongs to no service"},
+		"two of one":      {map[string]string{"a": "x", "b": "x"}, []string{"x"}, to("drill-{s}"), "the backup has the namespaces"},
+		"one less":        {map[string]string{"a": "x", "b": "y"}, []string{"x"}, to("drill-{s}"), "the backup has the namespaces"},
+	} {
+		got, err := mapping(c.sources, c.included, c.name)
+		if c.want == "" && (err != nil || fmt.Sprint(got) != "map[a-dev:drill-a b-dev:drill-b]") {
+			t.Errorf("%s: %v, %v", name, got, err)
+		}
+		if c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%s: %v, %v; want an error with %q", name, got, err, c.want)
+		}
+	}
+}
+
+func item(t *testing.T, key artifact.Key, raw string) map[artifact.Key]artifact.Item {
+	t.Helper()
+	var i artifact.Item
+	if err := json.Unmarshal([]byte(raw), &i); err != nil {
+		t.Fatal(err)
+	}
+	return map[artifact.Key]artifact.Item{key: i}
+}
+
+func TestHazards(t *testing.T) {
+	service, volume := artifact.Key{Resource: "services", Namespace: "a", Name: "s"}, artifact.Key{Resource: "persistentvolumes", Name: "v"}
+	covered := []velero.VolumeInfo{{PVCNamespace: "a", PVCName: "d", Result: "succeeded"}}
+	for name, c := range map[string]struct {
+		key     artifact.Key
+		raw     string
+		volumes []velero.VolumeInfo
+		want    string
+	}{
+		"cluster ip":     {service, `{"spec":{"type":"ClusterIP"}}`, nil, ""},
+		"load balancer":  {service, `{"spec":{"type":"LoadBalancer"}}`, nil, "is of type LoadBalancer"},
+		"external name":  {service, `{"spec":{"type":"ExternalName"}}`, nil, "is of type ExternalName"},
+		"dns":            {service, `{"metadata":{"annotations":{"external-dns.alpha.kubernetes.io/hostname":"orders.example.com"}}}`, nil, "record of production"},
+		"deleted volume": {volume, `{"spec":{"persistentVolumeReclaimPolicy":"Delete","claimRef":{"namespace":"a","name":"d"}}}`, nil, ""},
+		"kept volume":    {volume, `{"spec":{"persistentVolumeReclaimPolicy":"Retain","claimRef":{"namespace":"a","name":"d"}}}`, nil, "mount production's own volume"},
+		"kept, covered":  {volume, `{"spec":{"persistentVolumeReclaimPolicy":"Retain","claimRef":{"namespace":"a","name":"d"}}}`, covered, ""},
+		"kept, no claim": {volume, `{"spec":{"persistentVolumeReclaimPolicy":"Retain"}}`, covered, "mount production's own volume"},
+		"own kind":       {artifact.Key{Resource: "things.example.com", Namespace: "a", Name: "s"}, `{"spec":{"type":{"a":1}}}`, nil, ""},
+	} {
+		got := strings.Join(hazards(&artifact.Artifact{Items: item(t, c.key, c.raw), Volumes: c.volumes}), "\n")
+		if c.want == "" && got != "" || !strings.Contains(got, c.want) {
+			t.Errorf("%s: %q, want %q", name, got, c.want)
+		}
+	}
+}
+
+func TestOutcomes(t *testing.T) {
+	got := outcomes(map[string][]string{
+		"v1/Secret":           {"a/x(created)", "a/y(skipped)", "a/z(failed)"},
+		"v1/ConfigMap":        {"a/kube-root-ca.crt(failed)", "a/mine(created)"},
+		"v1/ServiceAccount":   {"a/default(updated)", "a/app(skipped)"},
+		"v1/Namespace":        {"a(skipped)"},
+		"v1/PersistentVolume": {"v(skipped)", "w(failed)"},
+		"v1/Pod":              {"a/odd"},
+	})
+	want := "v1/PersistentVolume w was not restored: failed|v1/Pod a/odd was not restored: |v1/Secret a/y was not restored: skipped|" +
+		"v1/Secret a/z was not restored: failed|v1/ServiceAccount a/app was not restored: skipped"
+	if got.created != 3 || strings.Join(got.bad, "|") != want {
+		t.Errorf("%d created, %q", got.created, got.bad)
+	}
+}
+
+func TestPick(t *testing.T) {
+	b := func(name, phase string, minute int) velero.Backup {
+		out := velero.Backup{Meta: velero.Meta{Name: name}, Status: velero.BackupStatus{Phase: phase}}
+		if minute > 0 {
+			out.Status.StartTimestamp = &metav1.Time{Time: time.Date(2026, 1, 1, 0, minute, 0, 0, time.UTC)}
+		}
+		return out
+	}
+	newest, worse := pick([]velero.Backup{b("old", "Completed", 1), b("bad", "PartiallyFailed", 9), b("running", "InProgress", 10), b("good", "Completed", 5), b("failed", "Failed", 3), b("refused", "FailedValidation", 0)})
+	if newest == nil || newest.Meta.Name != "good" || fmt.Sprint(worse) != "[bad]" {
+		t.Errorf("picked %v over %v", newest, worse)
+	}
+	if newest, _ := pick([]velero.Backup{b("bad", "PartiallyFailed", 9), b("new", "", 0)}); newest != nil {
+		t.Errorf("picked %v", newest)
+	}
+}
+
+func TestObjectives(t *testing.T) {
+	declared := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+	r := &Result{Declared: declared, RPO: Span(90 * time.Minute)}
+	r.phase("prepare", time.Second)
+	r.phase("restore", 4*time.Second)
+	r.phase("prepare", 2*time.Second)
+	r.green(declared.Add(time.Minute))
+	r.green(declared.Add(31 * time.Minute)) // the last green check counts
+	r.objectives(config.Objectives{RPO: yamlfile.Duration(90 * time.Minute), RTO: yamlfile.Duration(30 * time.Minute)})
+	if strings.Join(r.Problems, "|") != "RTO 31m0s is beyond the objective of 30m0s" {
+		t.Errorf("problems %q", r.Problems)
+	}
+	raw, err := json.Marshal(struct {
+		Phases []Phase
+		RTO    *Span
+	}{r.Phases, r.RTO})
+	if err != nil || string(raw) != `{"Phases":[{"name":"prepare","seconds":3},{"name":"restore","seconds":4}],"RTO":1860}` {
+		t.Errorf("%s, %v", raw, err)
+	}
+	none := &Result{RPO: Span(3 * time.Hour)}
+	none.objectives(config.Objectives{RPO: yamlfile.Duration(time.Hour)})
+	if strings.Join(none.Problems, "|") != "RPO 3h0m0s is beyond the objective of 1h0m0s|there is no RTO: no check went green" {
+		t.Errorf("problems %q", none.Problems)
+	}
+}
+
+// TestUnprovenIsSaid: without a check of data no drill says that it proved any.
+func TestUnprovenIsSaid(t *testing.T) {
+	r := &Result{Checks: []Check{{Name: "ready", Status: Green}, {Name: "http", Status: Red, Detail: "500"}, {Name: "postgres orders", Status: Unproven, Detail: "no baseline"}}}
+	r.unproven(&config.Drill{Objectives: config.Objectives{WorseBy: 30}})
+	if fmt.Sprint(r.Problems) != "[check http failed: 500]" {
+		t.Errorf("problems %q", r.Problems)
+	}
+	text := strings.Join(r.Unproven, "\n")
+	for _, want := range []string{"check postgres orders is unproven: no baseline", "objective worseBy is unproven", "data unproven: the backup holds no volume"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q lacks %q", text, want)
+		}
+	}
+	r = &Result{Claims: []cover.Claim{{Name: "d"}}}
+	r.unproven(&config.Drill{})
+	if fmt.Sprint(r.Unproven) != "[data unproven: no check compared the restored data of 1 claims with the source]" {
+		t.Errorf("unproven %q", r.Unproven)
+	}
+}
