@@ -23,6 +23,7 @@ step "tests of the product"
 go test -count=1 -timeout 30m ./...
 step "tests of the sandbox, and of the chain through the shipped templates"
 (cd sandbox && go test -count=1 -timeout 40m ./...)
-step "tests of the examples"
+step "tests of the examples and of the benchmarks"
 for dir in examples/orders examples/catalog; do (cd "$dir" && go vet ./...); done
+(cd bench && go test -count=1 ./...)
 step "done"

@@ -66,7 +66,7 @@ func find(f File, kind string) (*yamlfile.Doc, yamlfile.Problems) {
 
 // nameRule keeps a schedule's name fit to begin the name of a backup, which
 // Velero uses as a label.
-var nameRule = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,28}[a-z0-9])?$`)
+var nameRule = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,22}[a-z0-9])?$`)
 
 func backupOf(f File, s *landscape.Snapshot) (*Backup, yamlfile.Problems) {
 	doc, problems := find(f, "Backup")
@@ -93,7 +93,7 @@ func scheduleProblems(doc *yamlfile.Doc, s *landscape.Snapshot, name string, x S
 	var problems yamlfile.Problems
 	path := "schedules." + name
 	if !nameRule.MatchString(name) {
-		problems = append(problems, doc.Problem(path, fmt.Sprintf("%q is no name for a schedule", name), "at most 30 of a-z, 0-9 and -, not at the ends"))
+		problems = append(problems, doc.Problem(path, fmt.Sprintf("%q is no name for a schedule", name), "at most 24 of a-z, 0-9 and -, not at the ends"))
 	}
 	env, known := s.Environments[x.Environment]
 	switch {
