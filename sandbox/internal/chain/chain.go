@@ -81,7 +81,8 @@ type Job struct {
 	ExitCode              int // 0 where GitLab knows none
 	AllowFailure          bool
 	Seconds               float64
-	Report                string // folder of its collected report; "" where it left none
+	Report                string   // folder of its collected report; "" where it left none
+	Lines                 []string // of its log, that say what came of it
 }
 
 // mark is the word a job's line starts with.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 
@@ -103,7 +104,31 @@ func (c *Chain) settle(ctx context.Context, example string, pipeline int64) ([]J
 		return nil, err
 	}
 	c.Collect(ctx, jobs)
+	c.tell(ctx, jobs)
 	return jobs, c.Green(ctx, jobs)
+}
+
+// telling are the lines of a job's log that say what came of it.
+var telling = regexp.MustCompile(`^(nothing to change|\S+: revision \d+ is|backup of|read back|passed |FAILED |RPO|RTO|data unproven|verdict)|observed state written| to add, `)
+
+// tell prints the telling lines of the jobs' logs, and keeps them for the page.
+func (c *Chain) tell(ctx context.Context, jobs []Job) {
+	for i := range jobs {
+		j := &jobs[i]
+		if j.Status != "success" && j.Status != "failed" {
+			continue
+		}
+		seen := map[string]bool{}
+		for line := range strings.Lines(c.Trace(ctx, *j)) {
+			line = strings.TrimSpace(line)
+			if !telling.MatchString(line) || seen[line] {
+				continue
+			}
+			seen[line] = true
+			j.Lines = append(j.Lines, line)
+			c.Say("       %s: %s", j.Name, line)
+		}
+	}
 }
 
 func (c *Chain) backup(ctx context.Context) ([]Job, error) {
