@@ -192,6 +192,32 @@ func (w *world) service(name string) {
 	}
 }
 
+// pod makes a pod without an owner.
+func (w *world) pod(namespace, name string, labels map[string]string) {
+	w.t.Helper()
+	_, err := w.client.CoreV1().Pods(namespace).Create(w.t.Context(), &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels},
+		Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "app", Image: "example.com/app@sha256:" + strings.Repeat("0", 64)}}}}, metav1.CreateOptions{})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// copiedPods are the copies of the pods without an owner in this test's quarantines.
+func (w *world) copiedPods() []string {
+	pods, err := w.client.CoreV1().Pods("").List(w.t.Context(), metav1.ListOptions{})
+	if err != nil {
+		w.t.Error(err)
+		return nil
+	}
+	var out []string
+	for _, p := range pods.Items {
+		if strings.HasPrefix(p.Namespace, "drill-") && strings.HasSuffix(p.Namespace, w.suffix) && (p.Name == "plain" || p.Name == "work") {
+			out = append(out, p.Name)
+		}
+	}
+	return out
+}
+
 // trigger calls do once, when the log has shown the text.
 type trigger struct {
 	mu   sync.Mutex
@@ -217,10 +243,14 @@ func (w *world) slipway(cancelAt string, args ...string) (code int, out, log str
 	w.t.Helper()
 	ctx, cancel := context.WithTimeout(w.t.Context(), 2*time.Minute)
 	defer cancel()
-	log1 := &trigger{}
-	if cancelAt != "" {
-		log1.text, log1.do = cancelAt, cancel
+	if cancelAt == "" {
+		return w.slipwayWith(ctx, &trigger{}, args...)
 	}
+	return w.slipwayWith(ctx, &trigger{text: cancelAt, do: cancel}, args...)
+}
+
+func (w *world) slipwayWith(ctx context.Context, log1 *trigger, args ...string) (code int, out, log string) {
+	w.t.Helper()
 	var stdout bytes.Buffer
 	args = append(append([]string{"slipway-backup"}, args...), "--landscape", filepath.Join(w.dir, "snapshot.json"), "--report-dir", w.report(), "--output", "json")
 	env := func(name string) string {
@@ -271,6 +301,8 @@ func (w *world) leftovers() []string {
 func TestBackupAndDrill(t *testing.T) {
 	w := newWorld(t)
 	source := "orders-" + w.suffix
+	w.pod(source, "plain", nil)
+	w.pod(source, "work", map[string]string{"batch.kubernetes.io/job-name": "work"})
 
 	code, out, log := w.slipway("", w.cluster("run")...)
 	var backup struct {
@@ -287,7 +319,12 @@ func TestBackupAndDrill(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Run("drill", func(t *testing.T) {
-		code, _, log := w.slipway("", w.cluster("drill")...)
+		var copied []string
+		look := &trigger{text: "== wait for the workloads", do: func() { copied = w.copiedPods() }}
+		code, _, log := w.slipwayWith(t.Context(), look, w.cluster("drill")...)
+		if fmt.Sprint(copied) != "[plain]" {
+			t.Errorf("of the bare pods, %v were restored; the one of a job must not be", copied)
+		}
 		raw, err := os.ReadFile(filepath.Join(w.report(), "drill.json"))
 		if err != nil {
 			t.Fatal(err)
@@ -366,7 +403,7 @@ func (w *world) fromTheBucket(t *testing.T, backup string) {
 		t.Fatal(err)
 	}
 	code, _, log := w.slipway("", args...)
-	if code != tool.Unproven || !strings.Contains(log, ".tar.gz cannot be read: unexpected EOF") {
+	if code != tool.Unproven || !strings.Contains(log, "unexpected EOF") {
 		t.Errorf("check of a truncated archive ended %d\n%s", code, log)
 	}
 }

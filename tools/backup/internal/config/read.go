@@ -100,6 +100,8 @@ func scheduleProblems(doc *yamlfile.Doc, s *landscape.Snapshot, name string, x S
 	case x.Environment == "":
 	case !known:
 		problems = append(problems, unknown(doc, path+".environment", "environment", x.Environment, s.Environments))
+	case len(env.Clusters) == 0:
+		problems = append(problems, doc.Problem(path+".environment", "the landscape gives the environment no cluster", "name another environment"))
 	case strings.Contains(env.Namespace, "{mr}"):
 		problems = append(problems, doc.Problem(path+".environment", "a review environment is not backed up", "name another environment"))
 	}

@@ -20,6 +20,8 @@ import (
 	"gitlab.com/slipway/slipway/pkg/rollout"
 	"gitlab.com/slipway/slipway/pkg/tool"
 	"gitlab.com/slipway/slipway/tools/backup/internal/config"
+	"gitlab.com/slipway/slipway/tools/backup/internal/inventory"
+	"gitlab.com/slipway/slipway/tools/backup/internal/quarantine"
 	"gitlab.com/slipway/slipway/tools/backup/internal/velero"
 )
 
@@ -94,7 +96,7 @@ func (d *drill) ready(ctx context.Context) error {
 	c := Check{Name: "ready", Status: Green}
 	stable := rollout.DefaultStable
 	for _, x := range d.o.Drill.Checks {
-		if x.Ready != nil {
+		if x.Ready != nil && x.Ready.Stable > 0 {
 			stable = x.Ready.Stable.Std()
 		}
 	}
@@ -168,28 +170,51 @@ const cleanBound = 3 * time.Minute
 // cleanUp takes everything away that the drill made. It goes on when the drill
 // was cancelled.
 func (d *drill) cleanUp(ctx context.Context) error {
-	if len(d.made) == 0 && d.restore == nil {
+	if !d.making {
 		d.r.CleanedUp = true // nothing was made
 		return nil
 	}
 	ctx, cancel := tool.Deadline(context.WithoutCancel(ctx), cleanBound, "the clean-up")
 	defer cancel()
-	err := d.run.Step(ctx, "clean up", func(ctx context.Context) error {
-		var errs []error
-		if d.restore != nil && !velero.Ended(d.restore.Status.Phase) {
-			// A restore that still runs would make the namespaces again.
-			if _, err := d.o.Velero.WaitRestore(ctx, d.r.Name); err != nil && !apierrors.IsNotFound(err) {
-				d.run.Log.Printf("restore %s has not ended: %v", d.r.Name, err)
-			}
-		}
-		errs = append(errs, d.area.Delete(ctx, d.made))
-		if d.restore != nil {
-			errs = append(errs, d.o.Velero.DeleteRestore(ctx, d.r.Name, ""))
-		}
-		return errors.Join(errs...)
-	})
+	err := d.run.Step(ctx, "clean up", d.takeAway)
 	d.r.CleanedUp = err == nil
 	return tool.Exit(tool.Broken, err, "what is left has the label slipway.dev/drill="+d.r.Name+"; 'slipway-backup sweep' removes it once its time to live is over")
+}
+
+func (d *drill) takeAway(ctx context.Context) error {
+	if d.restore != nil && !velero.Ended(d.restore.Status.Phase) {
+		// A restore that still runs would make the namespaces again.
+		if _, err := d.o.Velero.WaitRestore(ctx, d.r.Name); err != nil {
+			d.run.Log.Printf("restore %s has not ended: %v", d.r.Name, err)
+		}
+	}
+	// A call that was cancelled may have been done all the same, so the cluster
+	// is asked as well as our own memory.
+	namespaces := slices.Clone(d.made)
+	left, err := d.area.Find(ctx, d.o.Now())
+	errs := []error{err}
+	for _, l := range left {
+		ns := quarantine.Namespace{Name: l.Name, UID: l.UID}
+		if l.Kind == "Namespace" && l.Drill == d.r.Name && !slices.Contains(namespaces, ns) {
+			namespaces = append(namespaces, ns)
+		}
+	}
+	deleted := d.area.Delete(ctx, namespaces)
+	errs = append(errs, deleted)
+	if d.restore != nil {
+		errs = append(errs, d.o.Velero.DeleteRestore(ctx, d.r.Name, ""))
+	}
+	if deleted != nil {
+		return errors.Join(errs...)
+	}
+	for _, ns := range namespaces {
+		there, err := inventory.Exists(ctx, d.o.Cluster, ns.Name)
+		if there {
+			err = fmt.Errorf("namespace %q is there again after it was deleted: the restore made it, and it must be deleted by hand", ns.Name)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
 // verdict holds the figures against the objectives, and says what is not proven.
@@ -205,8 +230,17 @@ func (d *drill) verdict() error {
 		d.run.Report.Find(report.Finding{Level: "warning", Class: "unproven", Object: r.Name, Message: p})
 		d.run.Log.Printf("%s", p)
 	}
+	held := map[string]int{}
+	if d.artifact != nil {
+		for key := range d.artifact.Items {
+			held[key.Resource]++
+		}
+	}
 	for _, e := range r.Excluded {
-		d.run.Report.Find(report.Finding{Level: "info", Class: "neutralised", Object: e.Resource, Message: "was not restored: " + e.Why})
+		if held[e.Resource] == 0 {
+			continue
+		}
+		d.run.Report.Find(report.Finding{Level: "info", Class: "neutralised", Object: e.Resource, Message: fmt.Sprintf("%d in the backup, none restored: it %s", held[e.Resource], e.Why)})
 	}
 	switch {
 	case len(r.Problems) > 0:

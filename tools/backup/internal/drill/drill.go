@@ -83,6 +83,7 @@ type drill struct {
 	backup   velero.Backup
 	artifact *artifact.Artifact
 	targets  map[string]string // source namespace to quarantine
+	making   bool              // from the first call on that makes something
 	made     []quarantine.Namespace
 	restore  *velero.Restore // set once it was asked for
 }
@@ -228,6 +229,7 @@ func (d *drill) read(ctx context.Context) error {
 
 // quarantine makes the namespaces, closed, before anything is in them.
 func (d *drill) quarantine(ctx context.Context) error {
+	d.making = true
 	for _, service := range sortedKeys(d.r.Sources) {
 		source := d.r.Sources[service]
 		ns, err := d.area.Make(ctx, quarantine.Spec{Name: d.targets[source], Drill: d.r.Name, Service: service,
@@ -258,7 +260,7 @@ func (d *drill) restoreIt(ctx context.Context) error {
 		// cluster-scoped kinds out, while false would keep the claims bound to
 		// the volumes of the source.
 		Spec: velero.RestoreSpec{BackupName: d.r.Backup, IncludedNamespaces: d.backup.Spec.IncludedNamespaces, NamespaceMapping: d.targets,
-			ExcludedResources: leave, PreserveNodePorts: &nodePorts},
+			ExcludedResources: leave, LabelSelector: withoutJobs(), PreserveNodePorts: &nodePorts},
 	}
 	d.restore, d.r.Restore = &object, d.r.Name
 	if err := d.o.Velero.CreateRestore(ctx, object); err != nil {

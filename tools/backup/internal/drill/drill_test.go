@@ -81,6 +81,17 @@ func TestHazards(t *testing.T) {
 	}
 }
 
+func TestPodSecurity(t *testing.T) {
+	a := &artifact.Artifact{Items: item(t, artifact.Key{Resource: "namespaces", Name: "orders-dev"},
+		`{"metadata":{"name":"orders-dev","labels":{"pod-security.kubernetes.io/enforce":"restricted","slipway.dev/service":"orders"}}}`)}
+	if got := podSecurity(a, "orders-dev"); fmt.Sprint(got) != "map[pod-security.kubernetes.io/enforce:restricted]" {
+		t.Errorf("the copy would be held to %v", got)
+	}
+	if got := podSecurity(a, "other"); len(got) != 0 {
+		t.Errorf("got %v", got)
+	}
+}
+
 func TestOutcomes(t *testing.T) {
 	got := outcomes(map[string][]string{
 		"v1/Secret":           {"a/x(created)", "a/y(skipped)", "a/z(failed)"},

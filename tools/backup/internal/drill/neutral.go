@@ -6,6 +6,9 @@ import (
 	"slices"
 	"strings"
 
+	batchv1 "k8s.io/api/batch/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"gitlab.com/slipway/slipway/tools/backup/internal/artifact"
 	"gitlab.com/slipway/slipway/tools/backup/internal/cover"
 )
@@ -34,12 +37,18 @@ func excluded() []Excluded {
 		{"clusters.postgresql.cnpg.io", operator}, {"rabbitmqclusters.rabbitmq.com", operator}, {"kafkas.kafka.strimzi.io", operator},
 		{"horizontalpodautoscalers.autoscaling", "would change the number of pods while they are checked"},
 		{"poddisruptionbudgets.policy", "would hold up the clean-up"},
-		{"resourcequotas", "the quarantine has no quota: it would change what the checks see"},
-		{"networkpolicies.networking.k8s.io", "policies add up, and one of production's would open the quarantine"},
-		{"rolebindings.rbac.authorization.k8s.io", "nobody gets rights on the copy, and the copy none in the cluster"},
-		{"endpoints", "belong to the pods of the source"}, {"endpointslices.discovery.k8s.io", "belong to the pods of the source"},
-		{"events", "tell of the source"},
+		{"resourcequotas", "would change what the checks see: the quarantine has no quota"},
+		{"networkpolicies.networking.k8s.io", "could open the quarantine: policies add up"},
+		{"rolebindings.rbac.authorization.k8s.io", "would give people rights on the copy, or the copy rights in the cluster"},
+		{"endpoints", "belongs to the pods of the source"}, {"endpointslices.discovery.k8s.io", "belongs to the pods of the source"},
+		{"events", "tells of the source"},
 	}
+}
+
+// withoutJobs leaves the pods of jobs out, which Velero restores without their
+// job where they still ran.
+func withoutJobs() *metav1.LabelSelector {
+	return &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: batchv1.JobNameLabel, Operator: metav1.LabelSelectorOpDoesNotExist}}}
 }
 
 // hazards are the objects of a backup that would reach production from a

@@ -82,11 +82,12 @@ type Restore struct {
 
 // RestoreSpec says what is restored, and to where.
 type RestoreSpec struct {
-	BackupName         string            `json:"backupName"`
-	IncludedNamespaces []string          `json:"includedNamespaces"`
-	NamespaceMapping   map[string]string `json:"namespaceMapping,omitempty"`
-	ExcludedResources  []string          `json:"excludedResources,omitempty"`
-	PreserveNodePorts  *bool             `json:"preserveNodePorts,omitempty"`
+	BackupName         string                `json:"backupName"`
+	IncludedNamespaces []string              `json:"includedNamespaces"`
+	NamespaceMapping   map[string]string     `json:"namespaceMapping,omitempty"`
+	ExcludedResources  []string              `json:"excludedResources,omitempty"`
+	LabelSelector      *metav1.LabelSelector `json:"labelSelector,omitempty"`
+	PreserveNodePorts  *bool                 `json:"preserveNodePorts,omitempty"`
 }
 
 // RestoreStatus is how far a restore is, and how it ended.
