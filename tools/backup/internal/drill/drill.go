@@ -134,7 +134,7 @@ func (d *drill) choose(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	newest, worse := pick(list)
+	newest, worse := pick(list, d.start)
 	if newest == nil {
 		return tool.Exit(tool.Unproven, fmt.Errorf("schedule %q has no completed backup among the %d that Velero of cluster %q knows", d.r.Schedule, len(list), d.r.Cluster),
 			"slipway-backup run takes one")
@@ -151,11 +151,14 @@ func (d *drill) choose(ctx context.Context) error {
 	return err
 }
 
-// pick returns the newest completed backup, and the names of the newer ones
-// that ended otherwise.
-func pick(list []velero.Backup) (newest *velero.Backup, worse []string) {
+// pick returns the newest completed backup that has not expired, and the names
+// of the newer ones that ended otherwise. An expired backup may be half gone.
+func pick(list []velero.Backup, now time.Time) (newest *velero.Backup, worse []string) {
 	slices.SortFunc(list, func(a, b velero.Backup) int { return started(b).Compare(started(a)) })
 	for i, b := range list {
+		if b.Status.Expiration != nil && !b.Status.Expiration.After(now) {
+			continue
+		}
 		if b.Status.Phase == velero.Completed && b.Status.StartTimestamp != nil {
 			return &list[i], worse
 		}

@@ -116,11 +116,15 @@ func TestPick(t *testing.T) {
 		}
 		return out
 	}
-	newest, worse := pick([]velero.Backup{b("old", "Completed", 1), b("bad", "PartiallyFailed", 9), b("running", "InProgress", 10), b("good", "Completed", 5), b("failed", "Failed", 3), b("refused", "FailedValidation", 0)})
+	now := time.Date(2026, 1, 1, 1, 0, 0, 0, time.UTC)
+	expired := b("expired", "Completed", 8)
+	expired.Status.Expiration = &metav1.Time{Time: now}
+	newest, worse := pick([]velero.Backup{b("old", "Completed", 1), b("bad", "PartiallyFailed", 9), b("running", "InProgress", 10), b("good", "Completed", 5), expired,
+		b("failed", "Failed", 3), b("refused", "FailedValidation", 0)}, now)
 	if newest == nil || newest.Meta.Name != "good" || fmt.Sprint(worse) != "[bad]" {
 		t.Errorf("picked %v over %v", newest, worse)
 	}
-	if newest, _ := pick([]velero.Backup{b("bad", "PartiallyFailed", 9), b("new", "", 0)}); newest != nil {
+	if newest, _ := pick([]velero.Backup{b("bad", "PartiallyFailed", 9), b("new", "", 0)}, now); newest != nil {
 		t.Errorf("picked %v", newest)
 	}
 }
