@@ -23,6 +23,7 @@ type TrustSettings struct {
 	Path              string
 	SubjectComponents []string // what the sub of its ID tokens is made of
 	JobsPush          bool     // its jobs' tokens may push to it
+	VariablesRole     string   // who may give a pipeline variables: developer, maintainer, owner, no_one_allowed
 	AllowListOn       bool     // job tokens of other projects need to be on the list
 	Allowed           []int64  // the projects on the list, itself included
 }
@@ -35,6 +36,7 @@ func (c *Client) TrustSettings(ctx context.Context, project int64) (TrustSetting
 		return s, fmt.Errorf("reading project %d: %w", project, Denied(err))
 	}
 	s.Path, s.SubjectComponents, s.JobsPush = p.PathWithNamespace, p.CIIdTokenSubClaimComponents, p.CIPushRepositoryForJobTokenAllowed
+	s.VariablesRole = p.CIPipelineVariablesMinimumOverrideRole
 	scope, _, err := c.api.JobTokenScope.GetProjectJobTokenAccessSettings(project, gitlab.WithContext(ctx))
 	if err != nil {
 		return s, fmt.Errorf("reading the job token settings of project %d: %w", project, Denied(err))
@@ -63,6 +65,24 @@ func (c *Client) SetSubjectComponents(ctx context.Context, project int64, compon
 		return fmt.Errorf("setting the subject of ID tokens of project %d: %w", project, Denied(err))
 	}
 	return nil
+}
+
+// RefusePipelineVariables lets nobody give a pipeline of the project variables
+// of its own. Such a variable wins over the pipeline's file, and could name
+// another landscape or another instance to a job that has the project's rights.
+// Inputs stay: the file declares what they may be.
+func (c *Client) RefusePipelineVariables(ctx context.Context, project int64) error {
+	_, _, err := c.api.Projects.EditProject(project, &gitlab.EditProjectOptions{
+		CIPipelineVariablesMinimumOverrideRole: gitlab.Ptr(gitlab.CIPipelineVariablesNoOneAllowedRole)}, gitlab.WithContext(ctx))
+	if err != nil {
+		return fmt.Errorf("refusing pipeline variables in project %d: %w", project, Denied(err))
+	}
+	return nil
+}
+
+// NoPipelineVariables reports whether nobody may give pipelines variables.
+func (s TrustSettings) NoPipelineVariables() bool {
+	return s.VariablesRole == gitlab.CIPipelineVariablesNoOneAllowedRole
 }
 
 // AllowJobPushes lets the tokens of a project's own jobs push to it.

@@ -64,6 +64,9 @@ type Project struct {
 	SubClaimComponents []string
 	// PushForJobToken is ci_push_repository_for_job_token_allowed.
 	PushForJobToken bool
+	// VariablesRole is ci_pipeline_variables_minimum_override_role: who may give a pipeline variables of its own;
+	// developer where empty, nobody with no_one_allowed.
+	VariablesRole string
 	// TriggerToken is a pipeline trigger token, if the project has one.
 	TriggerToken string
 }

@@ -1,6 +1,7 @@
 package gitlabapitest
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -116,6 +117,13 @@ func (c *call) makePipeline(p map[string]any, source string, by int64) *failure 
 	inputs, variables, f := pipelineInputs(p)
 	if f != nil {
 		return f
+	}
+	c.s.mu.Lock()
+	role := cmp.Or(c.project.VariablesRole, "developer")
+	mayVary := len(variables) == 0 || role != "no_one_allowed" && c.s.user(by).atLeast(variableRoles()[role])
+	c.s.mu.Unlock()
+	if !mayVary {
+		return fail(http.StatusBadRequest, map[string]any{"base": []string{"Insufficient permissions to set pipeline variables"}})
 	}
 	sha, tag, err := c.s.resolve(c.r.Context(), c.project, text(p, "ref"))
 	if err != nil {

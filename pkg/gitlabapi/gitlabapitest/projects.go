@@ -1,6 +1,7 @@
 package gitlabapitest
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"slices"
@@ -39,11 +40,17 @@ func (s *Server) projectJSON(p *project) map[string]any {
 		"id": p.ID, "name": name, "path": name, "description": p.Description, "path_with_namespace": p.Path, "name_with_namespace": namespace + " / " + name,
 		"default_branch": p.DefaultBranch, "visibility": visibility, "created_at": p.CreatedAt,
 		"web_url": s.cfg.ExternalURL + "/" + p.Path, "http_url_to_repo": s.cfg.ExternalURL + "/" + p.Path + ".git",
-		"namespace":                                map[string]any{"id": 3, "name": namespace, "path": namespace, "kind": "group", "full_path": namespace},
-		"ci_id_token_sub_claim_components":         components,
-		"ci_push_repository_for_job_token_allowed": p.PushForJobToken,
-		"container_registry_image_prefix":          s.cfg.Registry + "/" + p.Path,
+		"namespace":                                   map[string]any{"id": 3, "name": namespace, "path": namespace, "kind": "group", "full_path": namespace},
+		"ci_id_token_sub_claim_components":            components,
+		"ci_push_repository_for_job_token_allowed":    p.PushForJobToken,
+		"ci_pipeline_variables_minimum_override_role": cmp.Or(p.VariablesRole, "developer"),
+		"container_registry_image_prefix":             s.cfg.Registry + "/" + p.Path,
 	}
+}
+
+// variableRoles are the values of ci_pipeline_variables_minimum_override_role, with the access level each needs; no level is enough for the last.
+func variableRoles() map[string]int {
+	return map[string]int{"developer": developer, "maintainer": maintainer, "owner": 50, "no_one_allowed": 0}
 }
 
 func (c *call) getProject() *failure {
@@ -72,6 +79,13 @@ func (c *call) putProject() *failure {
 	}
 	if _, ok := p["ci_push_repository_for_job_token_allowed"]; ok {
 		c.project.PushForJobToken = truth(p, "ci_push_repository_for_job_token_allowed")
+	}
+	if _, ok := p["ci_pipeline_variables_minimum_override_role"]; ok {
+		role := text(p, "ci_pipeline_variables_minimum_override_role")
+		if _, known := variableRoles()[role]; !known {
+			return fail(http.StatusBadRequest, map[string]string{"error": "ci_pipeline_variables_minimum_override_role does not have a valid value"})
+		}
+		c.project.VariablesRole = role
 	}
 	if _, ok := p["description"]; ok {
 		c.project.Description = text(p, "description")

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	gitlab "gitlab.com/gitlab-org/api/client-go/v2"
+
 	"gitlab.com/slipway/slipway/sandbox/internal/chain"
 )
 
@@ -63,6 +65,7 @@ func TestChain(t *testing.T) {
 	t.Run("the second bootstrap changed nothing", func(t *testing.T) { secondBootstrap(t, c, reports["platform pipeline"]) })
 	t.Run("orders is refused the role of stage", func(t *testing.T) { ordersAsksForStage(ctx, t, c) })
 	t.Run("an input outside its options is refused", func(t *testing.T) { inputRefused(ctx, t, c) })
+	t.Run("a variable from outside is refused", func(t *testing.T) { variableRefused(ctx, t, c) })
 	t.Run("what only the program can judge ends in 64", func(t *testing.T) { programRefuses(ctx, t, c) })
 	t.Run("a deployment killed in the middle", func(t *testing.T) { killed(ctx, t, c) })
 }
@@ -116,6 +119,22 @@ func inputRefused(ctx context.Context, t *testing.T, c *chain.Chain) {
 	_, err := c.Start(ctx, "environments", map[string]string{"service": "orders", "target": "moon", "bundle": "x"})
 	if err == nil || !strings.Contains(err.Error(), "400") || !strings.Contains(err.Error(), "target") {
 		t.Errorf("got %v, want a 400 that names the input", err)
+	}
+}
+
+// variableRefused: a pipeline variable would win over the pipeline's file, and
+// could name another landscape, with another bundle key, to the environments
+// project's jobs. Bootstrap has switched such variables off.
+func variableRefused(ctx context.Context, t *testing.T, c *chain.Chain) {
+	api, err := gitlab.NewClient(c.Box.GitLab.Token, gitlab.WithBaseURL(c.Box.GitLab.Endpoint))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _, err = api.Pipelines.CreatePipeline("nsflow/environments", &gitlab.CreatePipelineOptions{Ref: gitlab.Ptr("main"),
+		Inputs:    gitlab.PipelineInputsOption{"task": gitlab.NewPipelineInputValue("backup")},
+		Variables: &[]*gitlab.PipelineVariableOptions{{Key: gitlab.Ptr("SLIPWAY_LANDSCAPE"), Value: gitlab.Ptr("gitlab:nsflow/orders")}}}, gitlab.WithContext(ctx))
+	if err == nil || !strings.Contains(err.Error(), "Insufficient permissions to set pipeline variables") {
+		t.Errorf("got %v, want a refusal of the variable", err)
 	}
 }
 

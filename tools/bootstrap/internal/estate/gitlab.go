@@ -31,6 +31,7 @@ type project struct {
 	missing      []int64
 	subject, may bool
 	inbound      bool
+	fixed        bool // no pipeline gets variables from outside
 }
 
 // Account returns gitlab.
@@ -45,7 +46,7 @@ func (r *project) byHand(why string) resource.Observation {
 	for i, id := range r.allows {
 		ids[i] = fmt.Sprint(id)
 	}
-	next := fmt.Sprintf("set SLIPWAY_GITLAB_TOKEN to a maintainer's token with the scope api, or set by hand: ci_id_token_sub_claim_components = %s; job token allow-list with projects %s",
+	next := fmt.Sprintf("set SLIPWAY_GITLAB_TOKEN to a maintainer's token with the scope api, or set by hand: ci_id_token_sub_claim_components = %s; ci_pipeline_variables_minimum_override_role = no_one_allowed; job token allow-list with projects %s",
 		strings.Join(subComponents(), ", "), strings.Join(ids, ", "))
 	if r.push {
 		next += "; pushes by job tokens allowed"
@@ -77,6 +78,7 @@ func (r *project) Observe(ctx context.Context) (resource.Observation, error) {
 	r.subject = slices.Equal(s.SubjectComponents, subComponents())
 	r.may = s.JobsPush || !r.push
 	r.inbound = s.AllowListOn
+	r.fixed = s.NoPipelineVariables()
 	r.missing = nil
 	for _, id := range r.allows {
 		if !slices.Contains(s.Allowed, id) {
@@ -85,6 +87,7 @@ func (r *project) Observe(ctx context.Context) (resource.Observation, error) {
 	}
 	o.Differ(!r.subject, "subject of ID tokens")
 	o.Differ(!r.inbound, "job token allow-list on")
+	o.Differ(!r.fixed, "no pipeline variables from outside")
 	o.Differ(len(r.missing) > 0, fmt.Sprintf("job tokens of projects %v", r.missing))
 	o.Differ(!r.may, "pushes by its own jobs")
 	return o, nil
@@ -102,6 +105,11 @@ func (r *project) Apply(ctx context.Context) error {
 	}
 	if !r.inbound {
 		if err := r.client.LimitJobTokens(ctx, r.project.ID); err != nil {
+			return err
+		}
+	}
+	if !r.fixed {
+		if err := r.client.RefusePipelineVariables(ctx, r.project.ID); err != nil {
 			return err
 		}
 	}
