@@ -109,7 +109,7 @@ func (c *Chain) settle(ctx context.Context, example string, pipeline int64) ([]J
 }
 
 // telling are the lines of a job's log that say what came of it.
-var telling = regexp.MustCompile(`^(nothing to change|\S+: revision \d+ is|backup of|read back|passed |FAILED |RPO|RTO|data unproven|verdict)|observed state written| to add, `)
+var telling = regexp.MustCompile(`^(nothing to change|\S+: revision \d+ is|backup of|read back +\d|passed |FAILED |RPO|RTO|data unproven|verdict)|observed state written| to add, `)
 
 // tell prints the telling lines of the jobs' logs, and keeps them for the page.
 func (c *Chain) tell(ctx context.Context, jobs []Job) {
