@@ -1,5 +1,5 @@
 # The targets of this repository. `make demo` and `make test` set up what they need.
-SHELL := /bin/bash
+SHELL := /bin/bash -o pipefail
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 TOOLS := bootstrap terraform deploy promote backup
 export SLIPWAY_SANDBOX ?= $(CURDIR)/.sandbox
@@ -13,10 +13,10 @@ help: ## this list
 build: $(addprefix bin/slipway-,$(TOOLS)) ## the five programs, into bin/
 
 bin/slipway-%: FORCE
-	@$(GO_BUILD) -ldflags "-s -w -X main.version=$(VERSION)" -o $@ ./tools/$*
+	@$(GO_BUILD) -v -ldflags "-s -w -X main.version=$(VERSION)" -o $@ ./tools/$* 2>&1 | internal/progress.sh $@
 
 sandbox: ## the sandbox's own program, into bin/
-	@cd sandbox && $(GO_BUILD) -o ../bin/sandbox .
+	@cd sandbox && $(GO_BUILD) -v -o ../bin/sandbox . 2>&1 | ../internal/progress.sh bin/sandbox
 
 demo: build sandbox ## the whole chain on real parts; leaves demo-report/index.html (KEEP=1 keeps the sandbox up)
 	@bin/sandbox demo
