@@ -3,6 +3,7 @@
 package bundle
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -129,11 +130,33 @@ type manifest struct {
 	Subject      *v1.Descriptor  `json:"subject"`
 }
 
-// blob reads a small blob; the library compares it with its digest.
-func (b *Bundle) blob(d v1.Descriptor) (raw []byte, err error) {
-	if d.Size > maxBlob {
-		return nil, fmt.Errorf("reading blob %q: it has %d bytes, and at most %d are read", d.Digest, d.Size, maxBlob)
+// ReadBlob reads a blob of at most limit bytes and compares its length and its
+// digest with the descriptor's. The registry's library does so only for a
+// reader that reaches the end, which a bounded one never does where more came
+// than was announced.
+func ReadBlob(r io.Reader, d v1.Descriptor, limit int64) ([]byte, error) {
+	if d.Size > limit {
+		return nil, fmt.Errorf("blob %q has %d bytes, and at most %d are read", d.Digest, d.Size, limit)
 	}
+	raw, err := io.ReadAll(io.LimitReader(r, d.Size+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(raw)) != d.Size {
+		return nil, fmt.Errorf("blob %q has not the %d bytes that its descriptor says", d.Digest, d.Size)
+	}
+	got, _, err := v1.SHA256(bytes.NewReader(raw))
+	if err != nil {
+		return nil, err
+	}
+	if got != d.Digest {
+		return nil, fmt.Errorf("blob %q: the registry sent other bytes, of digest %q", d.Digest, got)
+	}
+	return raw, nil
+}
+
+// blob reads a small blob.
+func (b *Bundle) blob(d v1.Descriptor) (raw []byte, err error) {
 	layer, err := remote.Layer(b.digest.Context().Digest(d.Digest.String()), b.options...)
 	if err != nil {
 		return nil, fmt.Errorf("fetching blob %q: %w", d.Digest, denied(err))
@@ -143,7 +166,7 @@ func (b *Bundle) blob(d v1.Descriptor) (raw []byte, err error) {
 		return nil, fmt.Errorf("fetching blob %q: %w", d.Digest, denied(err))
 	}
 	defer func() { err = errors.Join(err, rc.Close()) }()
-	if raw, err = io.ReadAll(io.LimitReader(rc, maxBlob)); err != nil {
+	if raw, err = ReadBlob(rc, d, maxBlob); err != nil {
 		return nil, fmt.Errorf("fetching blob %q: %w", d.Digest, err)
 	}
 	return raw, nil

@@ -107,9 +107,6 @@ func (r Registry) Open(ctx context.Context, ref bundle.Reference) (chart []byte,
 }
 
 func (r Registry) blob(ctx context.Context, in name.Digest, d v1.Descriptor) (raw []byte, err error) {
-	if d.Size > maxPacked {
-		return nil, fmt.Errorf("layer %q has %d bytes; at most %d are read", d.Digest, d.Size, maxPacked)
-	}
 	l, err := remote.Layer(in.Context().Digest(d.Digest.String()), r.options(ctx, in.Context())...)
 	if err != nil {
 		return nil, denied(err)
@@ -119,7 +116,7 @@ func (r Registry) blob(ctx context.Context, in name.Digest, d v1.Descriptor) (ra
 		return nil, denied(err)
 	}
 	defer func() { err = errors.Join(err, rc.Close()) }()
-	return io.ReadAll(io.LimitReader(rc, maxPacked)) // the library compares the digest
+	return bundle.ReadBlob(rc, d, maxPacked)
 }
 
 // pack archives files: sorted, without times or owners.

@@ -123,8 +123,14 @@ func prepare(ctx context.Context, run *tool.Run, o options) (*prepared, error) {
 		return p, p.loaded.fromEnv(run, o)
 	}
 	err = run.Step(ctx, "verify bundle", func(ctx context.Context) (err error) {
-		p.loaded, err = loadBundle(ctx, run, o, p.identity, registryOf(p.session))
-		return err
+		if p.loaded, err = loadBundle(ctx, run, o, p.identity, registryOf(p.session)); err != nil {
+			return err
+		}
+		// The target was chosen from what the bundle said before its signature was looked at.
+		if got := p.loaded.service.Name; got != p.target.Service {
+			return tool.Exitf(tool.Refused, "bundle %q is of service %q, and %q was to be deployed", o.bundle, got, p.target.Service)
+		}
+		return nil
 	})
 	return p, err
 }
