@@ -70,3 +70,25 @@ func TestLyingRegistry(t *testing.T) {
 		t.Errorf("took the images %v from a configuration that is not the signed one", b.Config.Images)
 	}
 }
+
+// TestOneBadSignatureHidesNoGoodOne: an envelope that is too large to be read
+// stands beside a good one.
+func TestOneBadSignatureHidesNoGoodOne(t *testing.T) {
+	ref := bundletest.Push(t, server(t)+"/nsflow/orders/bundle", config(), bundle.ArtifactType)
+	bundletest.Sign(t, ref, bytes.Repeat([]byte("x"), 2<<20))
+	parsed, err := bundle.Parse(ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := bundle.Fetch(t.Context(), parsed, bundle.Access{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if list, err := b.Envelopes(); err == nil {
+		t.Errorf("the bad one alone gave %d envelopes and no error", len(list))
+	}
+	bundletest.Sign(t, ref, []byte(`{"envelope":1}`))
+	if list, err := b.Envelopes(); err != nil || len(list) != 1 {
+		t.Errorf("beside the good one: %d envelopes, %v", len(list), err)
+	}
+}

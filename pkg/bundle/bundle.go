@@ -172,9 +172,15 @@ func (b *Bundle) blob(d v1.Descriptor) (raw []byte, err error) {
 	return raw, nil
 }
 
+// maxReferrers bounds how many referrers are looked at: anybody who may write
+// to the repository can add one.
+const maxReferrers = 100
+
 // Envelopes returns the DSSE envelopes that refer to the bundle. Anybody who
 // may write to the repository can put one there: they prove nothing until
-// their signatures are verified.
+// their signatures are verified. For the same reason one that cannot be read
+// is passed over, so that it does not hide a good one; where none could be
+// read, the reasons are the error.
 func (b *Bundle) Envelopes() ([][]byte, error) {
 	// No filter: registries differ in what they take for the type of an artifact.
 	index, err := remote.Referrers(b.digest, b.options...)
@@ -186,28 +192,47 @@ func (b *Bundle) Envelopes() ([][]byte, error) {
 		return nil, fmt.Errorf("listing the signatures of bundle %q: %w", b.Reference, err)
 	}
 	var all [][]byte
-	for _, d := range list.Manifests {
-		desc, err := remote.Get(b.digest.Context().Digest(d.Digest.String()), b.options...)
+	var bad []error
+	for i, d := range list.Manifests {
+		if i == maxReferrers {
+			bad = append(bad, fmt.Errorf("%d things refer to bundle %q; the first %d were read", len(list.Manifests), b.Reference, maxReferrers))
+			break
+		}
+		found, err := b.envelopesOf(d)
 		if err != nil {
-			return nil, fmt.Errorf("fetching signature %q: %w", d.Digest, denied(err))
+			bad = append(bad, err)
 		}
-		var m manifest
-		if err := json.Unmarshal(desc.Manifest, &m); err != nil {
-			return nil, fmt.Errorf("reading signature %q: %w", d.Digest, err)
-		}
-		if m.ArtifactType != SignatureArtifactType || m.Subject == nil || m.Subject.Digest.String() != b.Reference.Digest {
+		all = append(all, found...)
+	}
+	if len(all) == 0 {
+		return nil, errors.Join(bad...)
+	}
+	return all, nil
+}
+
+// envelopesOf reads the envelopes of one referrer; none where it is something else.
+func (b *Bundle) envelopesOf(d v1.Descriptor) ([][]byte, error) {
+	desc, err := remote.Get(b.digest.Context().Digest(d.Digest.String()), b.options...)
+	if err != nil {
+		return nil, fmt.Errorf("fetching signature %q: %w", d.Digest, denied(err))
+	}
+	var m manifest
+	if err := json.Unmarshal(desc.Manifest, &m); err != nil {
+		return nil, fmt.Errorf("reading signature %q: %w", d.Digest, err)
+	}
+	if m.ArtifactType != SignatureArtifactType || m.Subject == nil || m.Subject.Digest.String() != b.Reference.Digest {
+		return nil, nil
+	}
+	var all [][]byte
+	for _, l := range m.Layers {
+		if l.MediaType != EnvelopeType {
 			continue
 		}
-		for _, l := range m.Layers {
-			if l.MediaType != EnvelopeType {
-				continue
-			}
-			raw, err := b.blob(l)
-			if err != nil {
-				return nil, err
-			}
-			all = append(all, raw)
+		raw, err := b.blob(l)
+		if err != nil {
+			return nil, err
 		}
+		all = append(all, raw)
 	}
 	return all, nil
 }

@@ -60,7 +60,9 @@ func runApply(ctx context.Context, run *tool.Run, c *cli.Context) error {
 	out := applied{Result: result, Service: p.loaded.service.Name, Environment: o.environment, Cluster: p.target.Cluster,
 		Images: p.loaded.images, Bundle: p.loaded.bundle, Commit: p.loaded.commit}
 	run.Report.Result = out
-	if o.observed != "" {
+	// Without a status nothing was looked at (the lock was held, the cluster was
+	// out of reach), and nothing is claimed: record then says that it is unknown.
+	if o.observed != "" && (err == nil || out.Status != "") {
 		if werr := writeObserved(o.observed, out); werr != nil && err == nil {
 			err = tool.Exit(tool.Broken, werr, "the release is ready, but nobody is told what runs")
 		}

@@ -203,10 +203,12 @@ func (l *Lease) renew(ctx context.Context, lost context.CancelCauseFunc, o Optio
 			return
 		case <-tick.C:
 		}
-		err := l.renewOnce(ctx)
+		// Others count from when the server wrote, which is after this.
+		started := time.Now()
+		err := l.renewOnce(ctx, o.Renew)
 		switch {
 		case err == nil:
-			last = time.Now()
+			last = started
 		case ctx.Err() != nil:
 			return
 		case apierrors.IsConflict(err), apierrors.IsNotFound(err), time.Since(last) > o.Expiry-o.Renew:
@@ -218,13 +220,27 @@ func (l *Lease) renew(ctx context.Context, lost context.CancelCauseFunc, o Optio
 	}
 }
 
-func (l *Lease) renewOnce(ctx context.Context) error {
+// renewOnce renews within most, so that a call that hangs is an error in time.
+func (l *Lease) renewOnce(ctx context.Context, most time.Duration) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
 	next := l.current.DeepCopy()
 	now := metav1.NowMicro()
 	next.Spec.RenewTime = &now
 	got, err := l.client.Update(ctx, next, metav1.UpdateOptions{})
+	if apierrors.IsConflict(err) {
+		// Perhaps it is our own write that is in the way, and only its reply was lost.
+		found, gerr := l.client.Get(ctx, l.current.Name, metav1.GetOptions{})
+		if gerr != nil {
+			return gerr
+		}
+		if found.UID != l.current.UID || found.Annotations[annotation] != l.current.Annotations[annotation] {
+			return err
+		}
+		got, err = found, nil
+	}
 	if err == nil {
 		l.current = got
 	}

@@ -119,3 +119,40 @@ func TestLostLeaseEndsTheRun(t *testing.T) {
 		t.Errorf("cause %v", cause)
 	}
 }
+
+// TestLostReplyIsNoLostLease: the server took a renewal and its reply was
+// lost, so that our own write stands in the way of the next one.
+func TestLostReplyIsNoLostLease(t *testing.T) {
+	c, ns := open(t)
+	o := options(t, ns, 1)
+	o.Renew = time.Hour // this test renews itself
+	_, l, err := Acquire(t.Context(), c, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(change func(map[string]string)) {
+		t.Helper()
+		next, err := l.client.Get(t.Context(), l.current.Name, metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		now := metav1.NowMicro()
+		next.Spec.RenewTime = &now
+		change(next.Annotations)
+		if _, err := l.client.Update(t.Context(), next, metav1.UpdateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(func(map[string]string) {})
+	if err := l.renewOnce(t.Context(), time.Minute); err != nil {
+		t.Errorf("after our own write: %v", err)
+	}
+	if err := l.renewOnce(t.Context(), time.Minute); err != nil {
+		t.Errorf("and the renewal after that: %v", err)
+	}
+	write(func(a map[string]string) { a[annotation] = `{"kind":"job","job":2}` })
+	if err := l.renewOnce(t.Context(), time.Minute); err == nil {
+		t.Error("another owner's lease was renewed as ours")
+	}
+	l.Abandon()
+}
