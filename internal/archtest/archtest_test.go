@@ -22,7 +22,7 @@ const module = "gitlab.com/slipway/slipway/"
 
 // The layers of pkg/. session joins the adapters for one run.
 var (
-	leaves   = []string{"tool", "report", "cienv", "joblog", "landscape", "owner", "yamlfile"}
+	leaves   = []string{"tool", "report", "cienv", "joblog", "landscape", "owner", "yamlfile", "envstate"}
 	adapters = []string{"awsauth", "gitlabapi", "kube", "rollout", "seal", "bundle"}
 	joiners  = []string{"session"}
 )

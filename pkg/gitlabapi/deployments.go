@@ -14,6 +14,7 @@ type Deployment struct {
 	Environment string
 	SHA         string
 	Ref         string
+	Pipeline    int64  // of the job that deployed; 0 where the record was made through the API
 	Status      string // running | success | failed | canceled
 	Finished    time.Time
 }
@@ -67,7 +68,7 @@ func (c *Client) Deploy(ctx context.Context, project any, d Deployment) (Deploym
 }
 
 func deployment(d *gitlab.Deployment) Deployment {
-	out := Deployment{ID: d.ID, SHA: d.SHA, Ref: d.Ref, Status: d.Status}
+	out := Deployment{ID: d.ID, SHA: d.SHA, Ref: d.Ref, Pipeline: d.Deployable.Pipeline.ID, Status: d.Status}
 	if d.Environment != nil {
 		out.Environment = d.Environment.Name
 	}

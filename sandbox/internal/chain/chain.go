@@ -324,6 +324,15 @@ func (c *Chain) Press(ctx context.Context, example string, job Job) ([]Job, erro
 	return c.Follow(ctx, example, c.pipeline[example])
 }
 
+// Retry starts a job that has ended once more, and follows its pipeline on.
+func (c *Chain) Retry(ctx context.Context, example string, job Job) ([]Job, error) {
+	again, _, err := c.api.Jobs.RetryJob(projects[example], job.ID, gitlab.WithContext(ctx))
+	if err != nil {
+		return nil, fmt.Errorf("starting %q again: %w", job.Name, err)
+	}
+	return c.Follow(ctx, example, again.Pipeline.ID)
+}
+
 // Newest returns the newest pipeline of a project.
 func (c *Chain) Newest(ctx context.Context, example string) (int64, error) {
 	p, _, err := c.api.Pipelines.ListProjectPipelines(projects[example], &gitlab.ListProjectPipelinesOptions{ListOptions: gitlab.ListOptions{PerPage: 1}}, gitlab.WithContext(ctx))

@@ -63,6 +63,7 @@ func TestChain(t *testing.T) {
 		}
 	}
 	t.Run("the second bootstrap changed nothing", func(t *testing.T) { secondBootstrap(t, c, reports["platform pipeline"]) })
+	t.Run("an overtaken deployment is refused", func(t *testing.T) { overtaken(ctx, t, c, reports["promotion of orders to stage"]) })
 	t.Run("orders is refused the role of stage", func(t *testing.T) { ordersAsksForStage(ctx, t, c) })
 	t.Run("an input outside its options is refused", func(t *testing.T) { inputRefused(ctx, t, c) })
 	t.Run("a variable from outside is refused", func(t *testing.T) { variableRefused(ctx, t, c) })
@@ -78,6 +79,37 @@ func secondBootstrap(t *testing.T, c *chain.Chain, jobs []chain.Job) {
 	trace := c.Trace(t.Context(), job)
 	if !strings.Contains(trace, "nothing to change") {
 		t.Errorf("the job does not say that nothing is to change:\n%s", trace)
+	}
+}
+
+// overtaken promotes the bundle again, with a new configuration, and starts the
+// deployment of the promotion before it once more: it is no longer what is
+// desired, and must not bring the old configuration back.
+func overtaken(ctx context.Context, t *testing.T, c *chain.Chain, before []chain.Job) {
+	old, err := chain.Find(before, "deploy")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = c.Push(ctx, "environments", "orders: two replicas", func(dir string) error {
+		return os.WriteFile(filepath.Join(dir, "stage", "orders.values.yaml"), []byte("replicas: 2\n"), 0o644)
+	}, "ci.skip")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Promote(ctx, "orders", "stage"); err != nil {
+		t.Fatal(err)
+	}
+	jobs, err := c.Retry(ctx, "environments", old)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := chain.Find(jobs, "deploy")
+	if err != nil {
+		t.Fatal(err)
+	}
+	trace := c.Trace(ctx, again)
+	if again.Status != "failed" || again.ExitCode != 4 || !strings.Contains(trace, "the configuration desired is") {
+		t.Errorf("the job is %s with exit code %d, want failed with 4:\n%s", again.Status, again.ExitCode, trace)
 	}
 }
 

@@ -164,7 +164,8 @@ func (c *Chain) promote(ctx context.Context) ([]Job, error) {
 	return c.Promote(ctx, "orders", "stage")
 }
 
-// Promote presses a service's button for a target.
+// Promote presses a service's button for a target, also one that was pressed
+// before.
 func (c *Chain) Promote(ctx context.Context, example, target string) ([]Job, error) {
 	jobs, err := c.jobs(ctx, example, c.pipeline[example])
 	if err != nil {
@@ -178,7 +179,11 @@ func (c *Chain) Promote(ctx context.Context, example, target string) ([]Job, err
 	if err != nil {
 		return nil, err
 	}
-	jobs, err = c.Press(ctx, example, button)
+	if button.Status == "manual" {
+		jobs, err = c.Press(ctx, example, button)
+	} else {
+		jobs, err = c.Retry(ctx, example, button)
+	}
 	if err != nil {
 		return nil, err
 	}

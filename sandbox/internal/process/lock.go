@@ -14,7 +14,18 @@ type Lock struct{ file *os.File }
 
 // TryLock takes the lock, or returns nil where another process has it.
 func TryLock(path string) (*Lock, error) {
-	return lock(path, syscall.LOCK_EX|syscall.LOCK_NB)
+	for {
+		f, err := openLock(path)
+		if err != nil {
+			return nil, err
+		}
+		if l, err := take(f, path, syscall.LOCK_EX|syscall.LOCK_NB); l != nil || err != nil {
+			if errors.Is(err, syscall.EWOULDBLOCK) {
+				return nil, nil
+			}
+			return l, err
+		}
+	}
 }
 
 // WaitLock takes the lock as soon as it is free.
@@ -23,52 +34,61 @@ func WaitLock(ctx context.Context, path string) (*Lock, error) {
 		lock *Lock
 		err  error
 	}
-	got := make(chan result, 1)
-	go func() {
-		l, err := lock(path, syscall.LOCK_EX)
-		got <- result{l, err}
-	}()
-	select {
-	case r := <-got:
-		return r.lock, r.err
-	case <-ctx.Done():
-		go func() { // flock cannot be interrupted: give back what comes late
-			if r := <-got; r.lock != nil {
-				r.lock.Unlock()
-			}
+	for {
+		// Opened here and not where the wait is: a wait that was given up must
+		// not make the file anew.
+		f, err := openLock(path)
+		if err != nil {
+			return nil, err
+		}
+		got := make(chan result, 1)
+		go func() {
+			l, err := take(f, path, syscall.LOCK_EX)
+			got <- result{l, err}
 		}()
-		return nil, ctx.Err()
+		select {
+		case r := <-got:
+			if r.lock != nil || r.err != nil {
+				return r.lock, r.err
+			}
+		case <-ctx.Done():
+			go func() { // flock cannot be interrupted: give back what comes late
+				if r := <-got; r.lock != nil {
+					r.lock.Unlock()
+				}
+			}()
+			return nil, ctx.Err()
+		}
 	}
 }
 
-func lock(path string, how int) (*Lock, error) {
-	for {
-		f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|syscall.O_CLOEXEC, 0o600)
-		if err != nil {
-			return nil, fmt.Errorf("locking %q: %w", path, err)
-		}
-		err = syscall.Flock(int(f.Fd()), how)
-		if errors.Is(err, syscall.EINTR) {
-			f.Close()
-			continue
-		}
-		if errors.Is(err, syscall.EWOULDBLOCK) {
-			f.Close()
-			return nil, nil
-		}
-		if err != nil {
-			f.Close()
-			return nil, fmt.Errorf("locking %q: %w", path, err)
-		}
-		// The file may have been removed while this process waited for it;
-		// a lock on a file that nobody else can open locks nothing.
-		mine, err1 := f.Stat()
-		there, err2 := os.Stat(path)
-		if err1 == nil && err2 == nil && os.SameFile(mine, there) {
-			return &Lock{f}, nil
-		}
-		f.Close()
+func openLock(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|syscall.O_CLOEXEC, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("locking %q: %w", path, err)
 	}
+	return f, nil
+}
+
+// take locks the open file, and closes it where that gave nothing. It returns
+// nil where the file has been removed meanwhile: a lock on a file that nobody
+// else can open locks nothing.
+func take(f *os.File, path string, how int) (*Lock, error) {
+	err := syscall.Flock(int(f.Fd()), how)
+	for errors.Is(err, syscall.EINTR) {
+		err = syscall.Flock(int(f.Fd()), how)
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("locking %q: %w", path, err)
+	}
+	mine, err1 := f.Stat()
+	there, err2 := os.Stat(path)
+	if err1 == nil && err2 == nil && os.SameFile(mine, there) {
+		return &Lock{f}, nil
+	}
+	f.Close()
+	return nil, nil
 }
 
 // Unlock gives the lock back.

@@ -39,6 +39,13 @@ func runApply(ctx context.Context, run *tool.Run, c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if p.target.Gated && p.session.CI.InJob {
+		if err := run.Step(ctx, "compare with the desired state", func(ctx context.Context) error {
+			return wanted(ctx, p.session, o, p.target)
+		}); err != nil {
+			return err
+		}
+	}
 	if err := images(ctx, run, p); err != nil {
 		return err
 	}

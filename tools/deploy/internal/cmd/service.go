@@ -122,13 +122,13 @@ func (l *loaded) assemble(run *tool.Run, o options) (err error) {
 		return err
 	}
 	if o.values != "" {
-		raw, err := os.ReadFile(o.values)
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
+		raw, err := valuesFile(o.values)
+		if err != nil {
+			return err
+		}
+		if raw == nil {
 			l.layers = append(l.layers, config.Layer{File: o.values})
-		case err != nil:
-			return tool.Exit(tool.Usage, fmt.Errorf("reading --values %q: %w", o.values, err))
-		default:
+		} else {
 			own, err := config.ParseValues(o.values, raw)
 			if err != nil {
 				return err
@@ -143,6 +143,21 @@ func (l *loaded) assemble(run *tool.Run, o options) (err error) {
 		}
 	}
 	return l.service.SetImages(l.values, l.images)
+}
+
+// valuesFile returns the layer that people own, or nil where there is none.
+func valuesFile(path string) ([]byte, error) {
+	if path == "" {
+		return nil, nil
+	}
+	raw, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, tool.Exit(tool.Usage, fmt.Errorf("reading --values %q: %w", path, err))
+	}
+	return raw, nil
 }
 
 // spec returns the release, with what it is made of noted in its chart.

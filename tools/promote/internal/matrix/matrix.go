@@ -12,6 +12,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"gitlab.com/slipway/slipway/pkg/envstate"
 	"gitlab.com/slipway/slipway/pkg/tool"
 	"gitlab.com/slipway/slipway/tools/promote/internal/state"
 )
@@ -78,7 +79,7 @@ func Read(dir string) ([]Row, error) {
 				return nil, fmt.Errorf("reading %q: %w", file, err)
 			}
 			if kind == "desired" {
-				d, err := state.ReadDesired(file, raw)
+				d, err := envstate.ReadDesired(file, raw)
 				p.Check(err == nil, "%v", err)
 				row(d.Environment, d.Service).Desired = d.Bundle
 				continue

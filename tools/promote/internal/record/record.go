@@ -10,6 +10,7 @@ import (
 
 	"gitlab.com/slipway/slipway/pkg/bundle"
 	"gitlab.com/slipway/slipway/pkg/cienv"
+	"gitlab.com/slipway/slipway/pkg/envstate"
 	"gitlab.com/slipway/slipway/pkg/gitlabapi"
 	"gitlab.com/slipway/slipway/pkg/landscape"
 	"gitlab.com/slipway/slipway/pkg/tool"
@@ -110,13 +111,13 @@ func Run(ctx context.Context, run *tool.Run, o Options) (err error) {
 // nothingObserved tells a gate that refused, after which there is nothing to
 // record, from a deployment that ended without a word.
 func (o *Options) nothingObserved(run *tool.Run, repo *gitrepo.Repo) error {
-	file := state.DesiredFile(o.Target, o.Service)
+	file := envstate.DesiredFile(o.Target, o.Service)
 	raw, err := repo.Read(file)
 	if err != nil {
 		return err
 	}
 	if raw != nil {
-		desired, err := state.ReadDesired(file, raw)
+		desired, err := envstate.ReadDesired(file, raw)
 		if err != nil {
 			return err
 		}

@@ -13,6 +13,7 @@ import (
 
 	"gitlab.com/slipway/slipway/pkg/bundle"
 	"gitlab.com/slipway/slipway/pkg/cienv"
+	"gitlab.com/slipway/slipway/pkg/envstate"
 	"gitlab.com/slipway/slipway/pkg/gitlabapi"
 	"gitlab.com/slipway/slipway/pkg/landscape"
 	"gitlab.com/slipway/slipway/pkg/report"
@@ -46,12 +47,12 @@ type Records interface {
 
 // Result is what was promoted.
 type Result struct {
-	Service       string       `json:"service"`
-	Environment   string       `json:"environment"`
-	Bundle        string       `json:"bundle"`
-	Configuration string       `json:"configuration"`
-	Gates         []state.Gate `json:"gates"`
-	Commit        string       `json:"commit,omitempty"` // of the desired state; empty where it stood there already
+	Service       string          `json:"service"`
+	Environment   string          `json:"environment"`
+	Bundle        string          `json:"bundle"`
+	Configuration string          `json:"configuration"`
+	Gates         []envstate.Gate `json:"gates"`
+	Commit        string          `json:"commit,omitempty"` // of the desired state; empty where it stood there already
 }
 
 // Check finds all that is wrong with the options, and refuses every job but
@@ -238,7 +239,9 @@ func (o *Options) evidence(ctx context.Context, repo *gitrepo.Repo, env string, 
 	}
 	var events []state.Event
 	for _, d := range slices.Backward(list) {
-		ours := d.SHA == b.Config.Commit
+		// Anyone who may write to the project can make a record; the pipeline is
+		// named only by GitLab, for the deployment of a job.
+		ours := d.SHA == b.Config.Commit && d.Pipeline == b.Config.Pipeline
 		events = append(events, state.Event{At: d.Finished, Ours: ours, Ends: !ours, Source: fmt.Sprintf("deployment %d", d.ID)})
 	}
 	return events, nil

@@ -20,6 +20,7 @@ import (
 	"gitlab.com/slipway/slipway/pkg/bundle"
 	"gitlab.com/slipway/slipway/pkg/bundle/bundletest"
 	"gitlab.com/slipway/slipway/pkg/cienv"
+	"gitlab.com/slipway/slipway/pkg/envstate"
 	"gitlab.com/slipway/slipway/pkg/gitlabapi"
 	"gitlab.com/slipway/slipway/pkg/joblog"
 	"gitlab.com/slipway/slipway/pkg/landscape"
@@ -28,7 +29,6 @@ import (
 	"gitlab.com/slipway/slipway/tools/promote/internal/gitrepo"
 	"gitlab.com/slipway/slipway/tools/promote/internal/record"
 	"gitlab.com/slipway/slipway/tools/promote/internal/run"
-	"gitlab.com/slipway/slipway/tools/promote/internal/state"
 )
 
 var now = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
@@ -84,11 +84,11 @@ func newWorld(t *testing.T) *world {
 	t.Cleanup(s.Close)
 	host := strings.TrimPrefix(s.URL, "http://")
 	w := &world{t: t, records: &gitlabRecords{}, url: filepath.Join(t.TempDir(), "environments.git")}
-	w.ref = bundletest.Push(t, host+"/nsflow/orders/bundle", bundle.Config{Service: "orders", Commit: "c0ffee", Project: bundle.Project{Path: "nsflow/orders", ID: 77}}, bundle.ArtifactType)
+	w.ref = bundletest.Push(t, host+"/nsflow/orders/bundle", bundle.Config{Service: "orders", Commit: "c0ffee", Pipeline: 8, Project: bundle.Project{Path: "nsflow/orders", ID: 77}}, bundle.ArtifactType)
 	w.sh(filepath.Dir(w.url), "git init --quiet --bare --initial-branch=main environments.git")
 	w.push("promotion.yaml", rules)
 	w.push("stage/orders.values.yaml", "replicas: 2\n")
-	w.records.deployments = []gitlabapi.Deployment{{ID: 5, Environment: "dev", SHA: "c0ffee", Status: "success", Finished: now.Add(-2 * time.Hour)}}
+	w.records.deployments = []gitlabapi.Deployment{{ID: 5, Environment: "dev", SHA: "c0ffee", Pipeline: 8, Status: "success", Finished: now.Add(-2 * time.Hour)}}
 	snapshot := &landscape.Snapshot{
 		GitLab:       landscape.GitLab{Environments: landscape.Project{Path: "nsflow/environments", ID: 43}},
 		Environments: map[string]landscape.Environment{"dev": {}, "stage": {Gated: true}, "prod": {Gated: true}},
@@ -173,9 +173,9 @@ func (w *world) promote(code int, text string) *tool.Run {
 	return r
 }
 
-func (w *world) desired() state.Desired {
+func (w *world) desired() envstate.Desired {
 	w.t.Helper()
-	d, err := state.ReadDesired("desired", []byte(w.sh(w.url, "git show main:stage/orders.desired.yaml")))
+	d, err := envstate.ReadDesired("desired", []byte(w.sh(w.url, "git show main:stage/orders.desired.yaml")))
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -188,7 +188,7 @@ func TestPromote(t *testing.T) {
 	before := w.head()
 	r := w.promote(0, "")
 	d := w.desired()
-	if d.Bundle != w.ref || d.Configuration != state.Revision([]byte("replicas: 2\n")) || d.By != "anna" || d.Pipeline != 9 || d.Commit != "c0ffee" || !d.At.Equal(now) {
+	if d.Bundle != w.ref || d.Configuration != envstate.Revision([]byte("replicas: 2\n")) || d.By != "anna" || d.Pipeline != 9 || d.Commit != "c0ffee" || !d.At.Equal(now) {
 		t.Errorf("the desired state is %+v", d)
 	}
 	if len(d.Gates) != 2 || !d.Gates[0].Passed || !strings.Contains(d.Gates[0].Reason, "deployment 5") || !strings.Contains(d.Gates[1].Reason, "2h0m0s") {
@@ -215,6 +215,8 @@ func TestRefusals(t *testing.T) {
 		"another's":          {func(w *world) { bundletest.Sign(w.t, w.ref, []byte(`{"digest":"sha256:x"}`)) }, 4, "not of this bundle"},
 		"one of two holds":   {func(w *world) { bundletest.Sign(w.t, w.ref, []byte("forged")); w.sign() }, 0, ""},
 		"never in dev":       {func(w *world) { w.sign(); w.records.deployments = nil }, 4, "2 of 2 gates did not pass"},
+		"a record by hand":   {func(w *world) { w.sign(); w.records.deployments[0].Pipeline = 0 }, 4, "2 of 2 gates did not pass"},
+		"another pipeline":   {func(w *world) { w.sign(); w.records.deployments[0].Pipeline = 7 }, 4, "2 of 2 gates did not pass"},
 		"soaking":            {func(w *world) { w.sign(); w.records.deployments[0].Finished = now }, 4, "healthy 1h0m0s: is healthy in dev for 0s so far"},
 		"service project":    {func(w *world) { w.options.Identity.ProjectID = 77 }, 77, "jobs of the environments project"},
 		"unprotected":        {func(w *world) { w.options.Identity.RefProtected = false }, 77, "protected branch"},

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"gitlab.com/slipway/slipway/pkg/bundle"
+	"gitlab.com/slipway/slipway/pkg/envstate"
 	"gitlab.com/slipway/slipway/pkg/tool"
 	"gitlab.com/slipway/slipway/tools/promote/internal/gate"
 	"gitlab.com/slipway/slipway/tools/promote/internal/gitrepo"
@@ -15,19 +16,19 @@ import (
 // desired state moved on after the gates were asked: what was decided is no
 // longer what would be deployed.
 func (o *Options) write(ctx context.Context, run *tool.Run, repo *gitrepo.Repo, b *bundle.Bundle, results []gate.Result) error {
-	file := state.DesiredFile(o.Target, o.Service)
-	values := state.ValuesFile(o.Target, o.Service)
+	file := envstate.DesiredFile(o.Target, o.Service)
+	values := envstate.ValuesFile(o.Target, o.Service)
 	atPipeline, err := repo.ReadAt(ctx, o.Identity.Commit, values)
 	if err != nil {
 		return tool.Hint(err, "the pipeline's commit must be on the branch it runs for")
 	}
-	revision := state.Revision(atPipeline)
+	revision := envstate.Revision(atPipeline)
 	previous, err := repo.Read(file)
 	if err != nil {
 		return err
 	}
 	if previous != nil {
-		old, err := state.ReadDesired(file, previous)
+		old, err := envstate.ReadDesired(file, previous)
 		if err != nil {
 			return tool.Exit(tool.Usage, err, "the file belongs to slipway-promote: restore its last version")
 		}
@@ -35,7 +36,7 @@ func (o *Options) write(ctx context.Context, run *tool.Run, repo *gitrepo.Repo, 
 			return o.done(run, results, revision, "")
 		}
 	}
-	desired := state.Desired{APIVersion: "slipway/v1", Kind: "Desired", Service: o.Service, Environment: o.Target, Bundle: o.Bundle,
+	desired := envstate.Desired{APIVersion: "slipway/v1", Kind: "Desired", Service: o.Service, Environment: o.Target, Bundle: o.Bundle,
 		Configuration: revision, Commit: b.Config.Commit, By: o.Identity.User, Pipeline: o.Identity.PipelineID, At: o.Now().UTC(), Gates: state.Gates(results)}
 	raw, err := desired.Encode()
 	if err != nil {
@@ -47,7 +48,7 @@ func (o *Options) write(ctx context.Context, run *tool.Run, repo *gitrepo.Repo, 
 		if err != nil {
 			return nil, err
 		}
-		if now := state.Revision(tip); now != revision {
+		if now := envstate.Revision(tip); now != revision {
 			return nil, tool.Exit(tool.Refused, fmt.Errorf("%q has changed since this pipeline started: %s is there now, and %s would be deployed", values, now, revision),
 				"press the button again: a new pipeline takes the new configuration")
 		}

@@ -1,7 +1,6 @@
 package state_test
 
 import (
-	"strings"
 	"testing"
 	"time"
 
@@ -44,31 +43,9 @@ func TestIntervals(t *testing.T) {
 	}
 }
 
-func TestDesiredRoundTrip(t *testing.T) {
-	d := state.Desired{APIVersion: "slipway/v1", Kind: "Desired", Service: "orders", Environment: "stage", Bundle: "r@sha256:x", Configuration: "none",
-		By: "anna: [x]", Pipeline: 7, At: start, Gates: []state.Gate{{Gate: "order", Passed: true, Reason: "it: was #1"}}}
-	raw, err := d.Encode()
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, err := state.ReadDesired("f", raw)
-	if err != nil || got.By != d.By || !got.At.Equal(d.At) || got.Gates[0] != d.Gates[0] || got.Pipeline != 7 {
-		t.Errorf("read %+v, %v from\n%s", got, err, raw)
-	}
-	if _, err := state.ReadObserved("f", raw); err == nil || !strings.Contains(err.Error(), `it is a "Desired"`) {
-		t.Errorf("ReadObserved of a Desired = %v", err)
-	}
-}
-
 func TestReadObserved(t *testing.T) {
 	o, err := state.ReadObserved("f", []byte("apiVersion: slipway/v1\nkind: Observed\nservice: orders\nenvironment: stage\nbundle: r@sha256:x\nrevision: 3\nstatus: deployed\nimages: {app: r@sha256:y}\nsince: 2026-11-23T12:00:00Z\nnewer: 1\n"))
 	if err != nil || o.Status != state.Deployed || !o.Since.Equal(start) || o.Images["app"] != "r@sha256:y" {
 		t.Errorf("read %+v, %v", o, err)
-	}
-}
-
-func TestRevision(t *testing.T) {
-	if state.Revision(nil) != "none" || state.Revision([]byte("a")) == state.Revision([]byte("b")) || !strings.HasPrefix(state.Revision([]byte("")), "sha256:") {
-		t.Error("Revision does not tell configurations apart")
 	}
 }
