@@ -64,10 +64,10 @@ func TestRepositoryCalls(t *testing.T) {
 		t.Errorf("files: %q", files)
 	}
 	for name, action := range map[string]*gitlab.CommitActionOptions{
-		"already exists": {Action: gitlab.Ptr(gitlab.FileCreate), FilePath: gitlab.Ptr("three.yaml"), Content: gitlab.Ptr("x")},
-		"doesn't exist":  {Action: gitlab.Ptr(gitlab.FileUpdate), FilePath: gitlab.Ptr("none"), Content: gitlab.Ptr("x")},
-		"has changed":    {Action: gitlab.Ptr(gitlab.FileUpdate), FilePath: gitlab.Ptr("a/one.yaml"), Content: gitlab.Ptr("x"), LastCommitID: gitlab.Ptr(first)},
-		"not valid":      {Action: gitlab.Ptr(gitlab.FileCreate), FilePath: gitlab.Ptr("../x"), Content: gitlab.Ptr("x")},
+		"already exists":  {Action: gitlab.Ptr(gitlab.FileCreate), FilePath: gitlab.Ptr("three.yaml"), Content: gitlab.Ptr("x")},
+		"doesn't exist":   {Action: gitlab.Ptr(gitlab.FileUpdate), FilePath: gitlab.Ptr("none"), Content: gitlab.Ptr("x")},
+		"has changed":     {Action: gitlab.Ptr(gitlab.FileUpdate), FilePath: gitlab.Ptr("a/one.yaml"), Content: gitlab.Ptr("x"), LastCommitID: gitlab.Ptr(first)},
+		"valid file path": {Action: gitlab.Ptr(gitlab.FileCreate), FilePath: gitlab.Ptr("../x"), Content: gitlab.Ptr("x")},
 	} {
 		_, resp, err := c.Commits.CreateCommit(43, &gitlab.CreateCommitOptions{Branch: gitlab.Ptr("main"), CommitMessage: gitlab.Ptr("m"), Actions: []*gitlab.CommitActionOptions{action}})
 		if err == nil || resp.StatusCode != 400 || !strings.Contains(err.Error(), name) {
