@@ -11,25 +11,6 @@ import (
 	gitlab "gitlab.com/gitlab-org/api/client-go/v2"
 )
 
-// Every path this server answers is one that the real client knows, so that no route is an invention.
-func TestRoutesAreGitLabs(t *testing.T) {
-	for _, e := range endpoints() {
-		path := strings.TrimSuffix(e.path, "/*")
-		if strings.HasSuffix(e.path, "*") {
-			path += "/file"
-		}
-		parts := strings.Split(strings.Trim(path, "/"), "/")
-		for n, p := range parts {
-			if strings.HasPrefix(p, ":") {
-				parts[n] = "1"
-			}
-		}
-		if _, ok := gitlab.MatchRoute(strings.Join(parts, "/")); !ok {
-			t.Errorf("%s %s is no route of the client", e.method, e.path)
-		}
-	}
-}
-
 func TestRepositoryCalls(t *testing.T) {
 	i := start(t)
 	i.push("nsflow/environments", map[string]string{"a/one.yaml": "one\n", "two.yaml": "two\n"})
