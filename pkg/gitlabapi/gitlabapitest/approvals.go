@@ -17,9 +17,9 @@ type approvalRule struct {
 func approvalEndpoints() []endpoint {
 	const one = "/projects/:id/merge_requests/:merge_request"
 	return []endpoint{
-		{"POST", one + "/approve", false, reporter, withMergeRequest((*call).approve)},
-		{"POST", one + "/unapprove", false, reporter, withMergeRequest((*call).unapprove)},
-		{"GET", one + "/approvals", false, reporter, withMergeRequest(func(c *call, mr *mergeRequest) *failure { return c.answer(c.approvalsOf(mr)) })},
+		{"POST", one + "/approve", false, reporter, with((*call).mergeRequest, (*call).approve)},
+		{"POST", one + "/unapprove", false, reporter, with((*call).mergeRequest, (*call).unapprove)},
+		{"GET", one + "/approvals", false, reporter, with((*call).mergeRequest, func(c *call, mr *mergeRequest) *failure { return c.answer(c.approvalsOf(mr)) })},
 		{"GET", "/projects/:id/approval_rules", false, reporter, locked((*call).listApprovalRules)},
 		{"POST", "/projects/:id/approval_rules", false, maintainer, locked((*call).createApprovalRule)},
 		{"DELETE", "/projects/:id/approval_rules/:approval_rule", false, maintainer, locked((*call).deleteApprovalRule)},

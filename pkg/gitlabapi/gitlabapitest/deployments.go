@@ -12,21 +12,15 @@ func deploymentEndpoints() []endpoint {
 	return []endpoint{
 		{"GET", "/projects/:id/deployments", true, reporter, locked((*call).listDeployments)},
 		{"POST", "/projects/:id/deployments", true, developer, (*call).createDeployment},
-		{"GET", one, true, reporter, withDeployment(func(c *call, d *deployment) *failure { return c.answer(c.s.deploymentJSON(d)) })},
-		{"PUT", one, true, developer, withDeployment((*call).putDeployment)},
-		{"DELETE", one, true, maintainer, withDeployment((*call).deleteDeployment)},
-		{"POST", one + "/approval", true, developer, withDeployment((*call).approveDeployment)},
+		{"GET", one, true, reporter, with((*call).deployment, func(c *call, d *deployment) *failure { return c.answer(c.s.deploymentJSON(d)) })},
+		{"PUT", one, true, developer, with((*call).deployment, (*call).putDeployment)},
+		{"DELETE", one, true, maintainer, with((*call).deployment, (*call).deleteDeployment)},
+		{"POST", one + "/approval", true, developer, with((*call).deployment, (*call).approveDeployment)},
 	}
 }
 
-func withDeployment(h func(*call, *deployment) *failure) handler {
-	return locked(func(c *call) *failure {
-		d, f := found(c, c.s.st.Deployments, "deployment", "Deployment", func(d *deployment) int64 { return d.Project })
-		if f != nil {
-			return f
-		}
-		return h(c, d)
-	})
+func (c *call) deployment() (*deployment, *failure) {
+	return found(c, c.s.st.Deployments, "deployment", "Deployment", func(d *deployment) int64 { return d.Project })
 }
 
 func (s *Server) deploymentJSON(d *deployment) map[string]any {

@@ -30,15 +30,15 @@ func environmentEndpoints() []endpoint {
 	return []endpoint{
 		{"GET", "/projects/:id/environments", true, reporter, locked((*call).listEnvironments)},
 		{"POST", "/projects/:id/environments", true, developer, locked((*call).createEnvironment)},
-		{"GET", "/projects/:id/environments/:environment", true, reporter, withEnvironment(func(c *call, e *environment) *failure { return c.answer(c.s.environmentJSON(e, true)) })},
-		{"PUT", "/projects/:id/environments/:environment", true, developer, withEnvironment((*call).putEnvironment)},
-		{"POST", "/projects/:id/environments/:environment/stop", true, developer, withEnvironment((*call).stopEnvironment)},
-		{"DELETE", "/projects/:id/environments/:environment", true, developer, withEnvironment((*call).deleteEnvironment)},
+		{"GET", "/projects/:id/environments/:environment", true, reporter, with((*call).environment, func(c *call, e *environment) *failure { return c.answer(c.s.environmentJSON(e, true)) })},
+		{"PUT", "/projects/:id/environments/:environment", true, developer, with((*call).environment, (*call).putEnvironment)},
+		{"POST", "/projects/:id/environments/:environment/stop", true, developer, with((*call).environment, (*call).stopEnvironment)},
+		{"DELETE", "/projects/:id/environments/:environment", true, developer, with((*call).environment, (*call).deleteEnvironment)},
 		{"GET", protected, false, developer, locked((*call).listProtectedEnvs)},
 		{"POST", protected, false, maintainer, locked((*call).protectEnv)},
-		{"GET", protected + "/:name", false, developer, withProtectedEnv(func(c *call, e *protectedEnv) *failure { return c.answer(c.s.protectedEnvJSON(e)) })},
-		{"PUT", protected + "/:name", false, maintainer, withProtectedEnv((*call).putProtectedEnv)},
-		{"DELETE", protected + "/:name", false, maintainer, withProtectedEnv((*call).unprotectEnv)},
+		{"GET", protected + "/:name", false, developer, with((*call).protectedEnv, func(c *call, e *protectedEnv) *failure { return c.answer(c.s.protectedEnvJSON(e)) })},
+		{"PUT", protected + "/:name", false, maintainer, with((*call).protectedEnv, (*call).putProtectedEnv)},
+		{"DELETE", protected + "/:name", false, maintainer, with((*call).protectedEnv, (*call).unprotectEnv)},
 	}
 }
 
@@ -73,14 +73,8 @@ func (s *Server) environmentJSON(e *environment, last bool) map[string]any {
 	return body
 }
 
-func withEnvironment(h func(*call, *environment) *failure) handler {
-	return locked(func(c *call) *failure {
-		e, f := found(c, c.s.st.Environments, "environment", "Environment", func(e *environment) int64 { return e.Project })
-		if f != nil {
-			return f
-		}
-		return h(c, e)
-	})
+func (c *call) environment() (*environment, *failure) {
+	return found(c, c.s.st.Environments, "environment", "Environment", func(e *environment) int64 { return e.Project })
 }
 
 func environmentTiers() []string {
@@ -178,14 +172,8 @@ func (s *Server) protectedEnvJSON(e *protectedEnv) map[string]any {
 	return map[string]any{"name": e.Name, "deploy_access_levels": s.rulesJSON(e.Deploy), "required_approval_count": 0, "approval_rules": rules}
 }
 
-func withProtectedEnv(h func(*call, *protectedEnv) *failure) handler {
-	return locked(func(c *call) *failure {
-		e := c.s.protection(c.project.ID, c.r.PathValue("name"))
-		if e == nil {
-			return notFound("")
-		}
-		return h(c, e)
-	})
+func (c *call) protectedEnv() (*protectedEnv, *failure) {
+	return orGone(c.s.protection(c.project.ID, c.r.PathValue("name")))
 }
 
 func (c *call) listProtectedEnvs() *failure {

@@ -21,20 +21,14 @@ func freezeEndpoints() []endpoint {
 	return []endpoint{
 		{"GET", "/projects/:id/freeze_periods", false, guest, locked((*call).listFreezes)},
 		{"POST", "/projects/:id/freeze_periods", false, maintainer, locked((*call).createFreeze)},
-		{"GET", "/projects/:id/freeze_periods/:freeze_period", false, guest, withFreeze(func(c *call, f *freeze) *failure { return c.answer(freezeJSON(f)) })},
-		{"PUT", "/projects/:id/freeze_periods/:freeze_period", false, maintainer, withFreeze((*call).putFreeze)},
-		{"DELETE", "/projects/:id/freeze_periods/:freeze_period", false, maintainer, withFreeze((*call).deleteFreeze)},
+		{"GET", "/projects/:id/freeze_periods/:freeze_period", false, guest, with((*call).freeze, func(c *call, f *freeze) *failure { return c.answer(freezeJSON(f)) })},
+		{"PUT", "/projects/:id/freeze_periods/:freeze_period", false, maintainer, with((*call).freeze, (*call).putFreeze)},
+		{"DELETE", "/projects/:id/freeze_periods/:freeze_period", false, maintainer, with((*call).freeze, (*call).deleteFreeze)},
 	}
 }
 
-func withFreeze(h func(*call, *freeze) *failure) handler {
-	return locked(func(c *call) *failure {
-		one, f := found(c, c.s.st.Freezes, "freeze_period", "Freeze Period", func(f *freeze) int64 { return f.Project })
-		if f != nil {
-			return f
-		}
-		return h(c, one)
-	})
+func (c *call) freeze() (*freeze, *failure) {
+	return found(c, c.s.st.Freezes, "freeze_period", "Freeze Period", func(f *freeze) int64 { return f.Project })
 }
 
 func freezeJSON(f *freeze) map[string]any {

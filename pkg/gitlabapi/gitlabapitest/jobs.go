@@ -7,20 +7,13 @@ import (
 	"strings"
 )
 
-// withJob finds the job in the path for a handler, which runs under the lock.
-func withJob(h func(*call, *job) *failure) handler {
-	return locked(func(c *call) *failure {
-		j, f := found(c, c.s.st.Jobs, "job", "", func(j *job) int64 { return j.Project })
-		if f != nil {
-			return f
-		}
-		return h(c, j)
-	})
+func (c *call) job() (*job, *failure) {
+	return found(c, c.s.st.Jobs, "job", "", func(j *job) int64 { return j.Project })
 }
 
-// withRunnableJob is withJob for calls that run a job or end it: on a protected ref, only who may write to it may.
+// withRunnableJob is for calls that run a job or end it: on a protected ref, only who may write to it may.
 func withRunnableJob(h func(*call, *job, *pipeline) *failure) handler {
-	return withJob(func(c *call, j *job) *failure {
+	return with((*call).job, func(c *call, j *job) *failure {
 		pl := c.s.st.Pipelines[j.Pipeline]
 		if f := c.mayRun(pl); f != nil {
 			return f

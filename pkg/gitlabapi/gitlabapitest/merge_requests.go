@@ -59,11 +59,11 @@ func mergeRequestEndpoints() []endpoint {
 	return []endpoint{
 		{"GET", all, true, 0, locked((*call).listMergeRequests)},
 		{"POST", all, false, developer, (*call).createMergeRequest},
-		{"GET", one, true, 0, withMergeRequest((*call).getMergeRequest)},
-		{"PUT", one, false, reporter, withMergeRequest((*call).putMergeRequest)},
+		{"GET", one, true, 0, with((*call).mergeRequest, (*call).getMergeRequest)},
+		{"PUT", one, false, reporter, with((*call).mergeRequest, (*call).putMergeRequest)},
 		{"PUT", one + "/merge", false, reporter, (*call).mergeNow},
-		{"POST", one + "/cancel_merge_when_pipeline_succeeds", false, developer, withMergeRequest((*call).cancelAutoMerge)},
-		{"GET", one + "/pipelines", false, 0, withMergeRequest((*call).listMergeRequestPipelines)},
+		{"POST", one + "/cancel_merge_when_pipeline_succeeds", false, developer, with((*call).mergeRequest, (*call).cancelAutoMerge)},
+		{"GET", one + "/pipelines", false, 0, with((*call).mergeRequest, (*call).listMergeRequestPipelines)},
 		{"POST", one + "/pipelines", false, developer, (*call).createMergeRequestPipeline},
 	}
 }
@@ -80,16 +80,6 @@ func (c *call) mergeRequest() (*mergeRequest, *failure) {
 		}
 	}
 	return nil, notFound("")
-}
-
-func withMergeRequest(h func(*call, *mergeRequest) *failure) handler {
-	return locked(func(c *call) *failure {
-		mr, f := c.mergeRequest()
-		if f != nil {
-			return f
-		}
-		return h(c, mr)
-	})
 }
 
 // headPipeline is the newest pipeline of the request's head.

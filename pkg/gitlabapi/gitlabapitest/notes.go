@@ -24,8 +24,8 @@ const noteLimit = 1_000_000
 func noteEndpoints() []endpoint {
 	const all = "/projects/:id/merge_requests/:merge_request/notes"
 	return []endpoint{
-		{"GET", all, true, 0, withMergeRequest((*call).listNotes)},
-		{"POST", all, false, reporter, withMergeRequest((*call).createNote)},
+		{"GET", all, true, 0, with((*call).mergeRequest, (*call).listNotes)},
+		{"POST", all, false, reporter, with((*call).mergeRequest, (*call).createNote)},
 		{"GET", all + "/:note", true, 0, withNote(func(c *call, mr *mergeRequest, n *note) *failure { return c.answer(c.s.noteJSON(mr, n)) })},
 		{"PUT", all + "/:note", false, reporter, withOwnNote((*call).putNote)},
 		{"DELETE", all + "/:note", false, reporter, withOwnNote((*call).deleteNote)},
@@ -33,7 +33,7 @@ func noteEndpoints() []endpoint {
 }
 
 func withNote(h func(*call, *mergeRequest, *note) *failure) handler {
-	return withMergeRequest(func(c *call, mr *mergeRequest) *failure {
+	return with((*call).mergeRequest, func(c *call, mr *mergeRequest) *failure {
 		number, f := c.idOf("note")
 		if f != nil {
 			return f

@@ -17,14 +17,14 @@ func pipelineEndpoints() []endpoint {
 		{"POST", "/projects/:id/trigger/pipeline", true, 0, (*call).triggerPipeline},
 		{"GET", pipelines, false, 0, locked((*call).listPipelines)},
 		{"GET", pipelines + "/latest", false, 0, locked((*call).latestPipeline)},
-		{"GET", pipelines + "/:pipeline", false, 0, withPipeline(func(c *call, pl *pipeline) *failure { return c.answer(c.s.pipelineJSON(pl)) })},
-		{"GET", pipelines + "/:pipeline/jobs", false, 0, withPipeline((*call).listJobs)},
-		{"POST", pipelines + "/:pipeline/cancel", false, developer, withPipeline((*call).cancelPipeline)},
-		{"POST", pipelines + "/:pipeline/retry", false, developer, withPipeline((*call).retryPipeline)},
+		{"GET", pipelines + "/:pipeline", false, 0, with((*call).pipeline, func(c *call, pl *pipeline) *failure { return c.answer(c.s.pipelineJSON(pl)) })},
+		{"GET", pipelines + "/:pipeline/jobs", false, 0, with((*call).pipeline, (*call).listJobs)},
+		{"POST", pipelines + "/:pipeline/cancel", false, developer, with((*call).pipeline, (*call).cancelPipeline)},
+		{"POST", pipelines + "/:pipeline/retry", false, developer, with((*call).pipeline, (*call).retryPipeline)},
 		{"GET", jobs, false, 0, locked((*call).listProjectJobs)},
-		{"GET", jobs + "/:job", false, 0, withJob((*call).getJob)},
-		{"GET", jobs + "/:job/trace", false, 0, withJob((*call).getTrace)},
-		{"GET", jobs + "/:job/artifacts/*", true, 0, withJob((*call).getArtifact)},
+		{"GET", jobs + "/:job", false, 0, with((*call).job, (*call).getJob)},
+		{"GET", jobs + "/:job/trace", false, 0, with((*call).job, (*call).getTrace)},
+		{"GET", jobs + "/:job/artifacts/*", true, 0, with((*call).job, (*call).getArtifact)},
 		{"POST", jobs + "/:job/play", false, developer, withRunnableJob((*call).playJob)},
 		{"POST", jobs + "/:job/retry", false, developer, withRunnableJob((*call).retryJob)},
 		{"POST", jobs + "/:job/cancel", false, developer, withRunnableJob((*call).cancelJob)},
@@ -190,14 +190,8 @@ func (c *call) latestPipeline() *failure {
 
 func is(wanted, value string) bool { return wanted == "" || wanted == value }
 
-func withPipeline(h func(*call, *pipeline) *failure) handler {
-	return locked(func(c *call) *failure {
-		pl, f := found(c, c.s.st.Pipelines, "pipeline", "", func(pl *pipeline) int64 { return pl.Project })
-		if f != nil {
-			return f
-		}
-		return h(c, pl)
-	})
+func (c *call) pipeline() (*pipeline, *failure) {
+	return found(c, c.s.st.Pipelines, "pipeline", "", func(pl *pipeline) int64 { return pl.Project })
 }
 
 // inScope says whether the request wants jobs of that state.

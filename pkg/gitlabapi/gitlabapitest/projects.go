@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // version is the GitLab whose behaviour this server has.
@@ -84,15 +85,30 @@ func (s *Server) forkedFrom(p *project) any {
 
 func (c *call) getProject() *failure { return c.answer(c.s.projectJSON(c.project)) }
 
+// badSubject says what is wrong with the components of a subject: they name claims, each once, and the project first.
+func badSubject(components []string) string {
+	seen := map[string]bool{}
+	for n, name := range components {
+		switch {
+		case !slices.Contains(subComponents(), name):
+			return "contains a claim that is not supported: " + name
+		case n == 0 && !strings.Contains(name, "project_"):
+			return "must begin with project_path or project_id"
+		case seen[name]:
+			return "has a claim twice: " + name
+		}
+		seen[name] = true
+	}
+	return ""
+}
+
 // putProject checks all that is to change before it changes any of it.
 func (c *call) putProject() *failure {
 	next, p := *c.project, c.read
 	if raw, ok := p["ci_id_token_sub_claim_components"]; ok {
 		next.SubComponents = texts(raw)
-		for _, name := range next.SubComponents {
-			if !slices.Contains(subComponents(), name) {
-				return fail(http.StatusBadRequest, map[string]any{"ci_id_token_sub_claim_components": []string{"contains a claim that is not supported: " + name}})
-			}
+		if problem := badSubject(next.SubComponents); problem != "" {
+			return fail(http.StatusBadRequest, map[string]any{"ci_id_token_sub_claim_components": []string{problem}})
 		}
 	}
 	for key, values := range map[string][]string{"ci_pipeline_variables_minimum_override_role": keysOf(variableRoles()), "resource_group_default_process_mode": processModes()} {

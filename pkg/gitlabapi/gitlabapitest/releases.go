@@ -38,12 +38,12 @@ func releaseEndpoints() []endpoint {
 		{"GET", all, true, 0, locked((*call).listReleases)},
 		{"POST", all, true, developer, (*call).createRelease},
 		{"GET", all + "/permalink/latest", true, 0, locked((*call).latestRelease)},
-		{"GET", one, true, 0, withRelease(func(c *call, r *release) *failure { return c.answer(c.s.releaseJSON(r)) })},
+		{"GET", one, true, 0, with((*call).release, func(c *call, r *release) *failure { return c.answer(c.s.releaseJSON(r)) })},
 		{"PUT", one, true, developer, withWritableRelease((*call).putRelease)},
 		{"DELETE", one, true, developer, withWritableRelease((*call).deleteRelease)},
-		{"GET", one + "/assets/links", true, 0, withRelease(func(c *call, r *release) *failure { return list(c, r.Links, c.s.linkJSON(r)) })},
+		{"GET", one + "/assets/links", true, 0, with((*call).release, func(c *call, r *release) *failure { return list(c, r.Links, c.s.linkJSON(r)) })},
 		{"POST", one + "/assets/links", true, developer, withWritableRelease((*call).createLink)},
-		{"GET", one + "/assets/links/:link", true, 0, withRelease((*call).getLink)},
+		{"GET", one + "/assets/links/:link", true, 0, with((*call).release, (*call).getLink)},
 		{"PUT", one + "/assets/links/:link", true, developer, withWritableRelease((*call).putLink)},
 		{"DELETE", one + "/assets/links/:link", true, developer, withWritableRelease((*call).deleteLink)},
 	}
@@ -58,19 +58,13 @@ func (s *Server) release(p *project, tag string) *release {
 	return nil
 }
 
-func withRelease(h func(*call, *release) *failure) handler {
-	return locked(func(c *call) *failure {
-		r := c.s.release(c.project, c.r.PathValue("tag"))
-		if r == nil {
-			return notFound("")
-		}
-		return h(c, r)
-	})
+func (c *call) release() (*release, *failure) {
+	return orGone(c.s.release(c.project, c.r.PathValue("tag")))
 }
 
 // withWritableRelease lets who may write the tag change its release.
 func withWritableRelease(h func(*call, *release) *failure) handler {
-	return withRelease(func(c *call, r *release) *failure {
+	return with((*call).release, func(c *call, r *release) *failure {
 		if !c.project.mayPush(c.person(), r.Tag, true) {
 			return fail(http.StatusForbidden, "403 Forbidden")
 		}

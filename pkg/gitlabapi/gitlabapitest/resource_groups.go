@@ -24,20 +24,14 @@ func processModes() []string {
 func resourceGroupEndpoints() []endpoint {
 	return []endpoint{
 		{"GET", "/projects/:id/resource_groups", false, developer, locked((*call).listResourceGroups)},
-		{"GET", "/projects/:id/resource_groups/:key", false, developer, withResourceGroup(func(c *call, g *resourceGroup) *failure { return c.answer(resourceGroupJSON(g)) })},
-		{"PUT", "/projects/:id/resource_groups/:key", false, maintainer, withResourceGroup((*call).putResourceGroup)},
-		{"GET", "/projects/:id/resource_groups/:key/upcoming_jobs", false, developer, withResourceGroup((*call).listUpcoming)},
+		{"GET", "/projects/:id/resource_groups/:key", false, developer, with((*call).resourceGroup, func(c *call, g *resourceGroup) *failure { return c.answer(resourceGroupJSON(g)) })},
+		{"PUT", "/projects/:id/resource_groups/:key", false, maintainer, with((*call).resourceGroup, (*call).putResourceGroup)},
+		{"GET", "/projects/:id/resource_groups/:key/upcoming_jobs", false, developer, with((*call).resourceGroup, (*call).listUpcoming)},
 	}
 }
 
-func withResourceGroup(h func(*call, *resourceGroup) *failure) handler {
-	return locked(func(c *call) *failure {
-		g := c.s.resourceGroup(c.project.ID, c.r.PathValue("key"))
-		if g == nil {
-			return notFound("")
-		}
-		return h(c, g)
-	})
+func (c *call) resourceGroup() (*resourceGroup, *failure) {
+	return orGone(c.s.resourceGroup(c.project.ID, c.r.PathValue("key")))
 }
 
 func resourceGroupJSON(g *resourceGroup) map[string]any {

@@ -49,6 +49,25 @@ func locked(h handler) handler {
 	}
 }
 
+// orGone is a 404 where nothing was found.
+func orGone[T any](one *T) (*T, *failure) {
+	if one == nil {
+		return nil, notFound("")
+	}
+	return one, nil
+}
+
+// with makes a handler of one that works on what the path names: find finds it, under the lock.
+func with[T any](find func(*call) (*T, *failure), h func(*call, *T) *failure) handler {
+	return locked(func(c *call) *failure {
+		one, f := find(c)
+		if f != nil {
+			return f
+		}
+		return h(c, one)
+	})
+}
+
 // endpoints is the API's whole table. Paths are written as client-go's route table has them, without the base.
 func endpoints() []endpoint {
 	return slices.Concat(projectEndpoints(), tokenEndpoints(), memberEndpoints(), fileEndpoints(), refEndpoints(), protectionEndpoints(), pipelineEndpoints(),

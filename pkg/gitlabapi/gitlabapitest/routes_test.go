@@ -108,8 +108,8 @@ func plain(path string) string {
 // Every route this server answers is a call of the real client, method and path, so that none is an invention.
 func TestRoutesAreGitLabs(t *testing.T) {
 	known := map[string]bool{
-		"PUT projects/:/packages/generic/:/:/:":  true, // the client puts this one's path together by itself
-		"POST projects/:/terraform/state/:":      true, // this one only Terraform calls, as GitLab's documentation has it
+		"PUT projects/:/packages/generic/:/:/:": true, // the client puts this one's path together by itself
+		"POST projects/:/terraform/state/:":     true, // this one only Terraform calls, as GitLab's documentation has it
 	}
 	for _, calls := range clientCalls(t) {
 		for _, c := range calls {

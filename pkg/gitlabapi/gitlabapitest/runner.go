@@ -303,6 +303,11 @@ func (s *Server) again(old *job, by int64) *job {
 // adopt settles the jobs that were running when the last server stopped: those whose process lives on are watched to
 // their end, the others are concluded from what they left. The caller holds the lock.
 func (s *Server) adopt() {
+	for _, mr := range s.st.MergeRequests {
+		if mr.Status == "checking" {
+			mr.Status = "unchecked" // whoever checked it is gone
+		}
+	}
 	for _, j := range sorted(s.st.Jobs, func(j *job) bool { return j.Status == "running" || j.Status == "canceling" }) {
 		r := &run{job: j.ID, pid: j.PID, done: make(chan struct{})}
 		if data, err := os.ReadFile(s.jobDir(j, "secrets.json")); err == nil {

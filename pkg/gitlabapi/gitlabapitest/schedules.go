@@ -41,12 +41,12 @@ func scheduleEndpoints() []endpoint {
 	return []endpoint{
 		{"GET", "/projects/:id/pipeline_schedules", false, guest, locked((*call).listSchedules)},
 		{"POST", "/projects/:id/pipeline_schedules", false, developer, locked((*call).createSchedule)},
-		{"GET", one, false, guest, withSchedule(func(c *call, sc *schedule) *failure { return c.answer(c.s.scheduleJSON(sc, c.sees(sc))) })},
+		{"GET", one, false, guest, with((*call).schedule, func(c *call, sc *schedule) *failure { return c.answer(c.s.scheduleJSON(sc, c.sees(sc))) })},
 		{"PUT", one, false, developer, withOwnSchedule((*call).putSchedule)},
-		{"DELETE", one, false, developer, withSchedule((*call).deleteSchedule)},
-		{"POST", one + "/take_ownership", false, maintainer, withSchedule((*call).ownSchedule)},
+		{"DELETE", one, false, developer, with((*call).schedule, (*call).deleteSchedule)},
+		{"POST", one + "/take_ownership", false, maintainer, with((*call).schedule, (*call).ownSchedule)},
 		{"POST", one + "/play", false, developer, (*call).playSchedule},
-		{"GET", one + "/pipelines", false, guest, withSchedule((*call).listScheduled)},
+		{"GET", one + "/pipelines", false, guest, with((*call).schedule, (*call).listScheduled)},
 		{"POST", one + "/variables", false, developer, withOwnSchedule((*call).createScheduleVariable)},
 		{"PUT", one + "/variables/:key", false, developer, withOwnSchedule((*call).putScheduleVariable)},
 		{"DELETE", one + "/variables/:key", false, developer, withOwnSchedule((*call).deleteScheduleVariable)},
@@ -57,19 +57,9 @@ func (c *call) schedule() (*schedule, *failure) {
 	return found(c, c.s.st.Schedules, "pipeline_schedule", "Pipeline Schedule", func(sc *schedule) int64 { return sc.Project })
 }
 
-func withSchedule(h func(*call, *schedule) *failure) handler {
-	return locked(func(c *call) *failure {
-		sc, f := c.schedule()
-		if f != nil {
-			return f
-		}
-		return h(c, sc)
-	})
-}
-
 // withOwnSchedule lets only the owner change a schedule: everyone else takes it over first.
 func withOwnSchedule(h func(*call, *schedule) *failure) handler {
-	return withSchedule(func(c *call, sc *schedule) *failure {
+	return with((*call).schedule, func(c *call, sc *schedule) *failure {
 		if u := c.person(); sc.Owner != u.ID && !u.Admin {
 			return fail(http.StatusForbidden, "403 Forbidden")
 		}

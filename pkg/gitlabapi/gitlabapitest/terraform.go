@@ -43,15 +43,15 @@ func terraformEndpoints() []endpoint {
 	return []endpoint{
 		{"GET", one, true, developer, locked((*call).getTFState)},
 		{"POST", one, true, maintainer, (*call).putTFState},
-		{"DELETE", one, true, maintainer, withTFState((*call).deleteTFState)},
+		{"DELETE", one, true, maintainer, with((*call).tfState, (*call).deleteTFState)},
 		{"POST", one + "/lock", true, maintainer, locked((*call).lockTFState)},
-		{"DELETE", one + "/lock", true, maintainer, withTFState((*call).unlockTFState)},
+		{"DELETE", one + "/lock", true, maintainer, with((*call).tfState, (*call).unlockTFState)},
 		{"GET", one + "/versions/:serial", true, developer, withTFVersion((*call).getTFVersion)},
 		{"DELETE", one + "/versions/:serial", true, maintainer, withTFVersion((*call).deleteTFVersion)},
 	}
 }
 
-func (c *call) tfState() *tfState {
+func (c *call) findTFState() *tfState {
 	for _, t := range c.s.st.TFStates {
 		if t.Project == c.project.ID && t.Name == c.r.PathValue("name") {
 			return t
@@ -60,18 +60,10 @@ func (c *call) tfState() *tfState {
 	return nil
 }
 
-func withTFState(h func(*call, *tfState) *failure) handler {
-	return locked(func(c *call) *failure {
-		t := c.tfState()
-		if t == nil {
-			return notFound("")
-		}
-		return h(c, t)
-	})
-}
+func (c *call) tfState() (*tfState, *failure) { return orGone(c.findTFState()) }
 
 func withTFVersion(h func(*call, *tfState, int) *failure) handler {
-	return withTFState(func(c *call, t *tfState) *failure {
+	return with((*call).tfState, func(c *call, t *tfState) *failure {
 		serial, f := c.idOf("serial")
 		if f != nil {
 			return f
@@ -86,7 +78,7 @@ func withTFVersion(h func(*call, *tfState, int) *failure) handler {
 
 // useTFState finds or makes the state in the path; the caller holds the lock.
 func (c *call) useTFState() *tfState {
-	t := c.tfState()
+	t := c.findTFState()
 	if t == nil {
 		t = &tfState{ID: c.s.st.next("terraform_state"), Project: c.project.ID, Name: c.r.PathValue("name")}
 		c.s.st.TFStates[t.ID] = t
@@ -123,7 +115,7 @@ func (c *call) sendTF(t *tfState, v tfVersion) *failure {
 
 // getTFState has no content for a state that was only locked so far, or of which nothing is known.
 func (c *call) getTFState() *failure {
-	t := c.tfState()
+	t := c.findTFState()
 	switch {
 	case t == nil:
 		return notFound("")
