@@ -110,8 +110,12 @@ func (c *call) getVariable(o variableOwner) *failure {
 
 // assign takes what a request says of a variable, and checks the whole.
 func (v *variable) assign(p map[string]any, free bool) *failure {
-	for key, field := range map[string]*string{"value": &v.Value, "variable_type": &v.Type, "environment_scope": &v.Scope, "description": &v.Description} {
-		if _, ok := p[key]; ok && !(key == "environment_scope" && free && v.Group != 0) {
+	fields := map[string]*string{"value": &v.Value, "variable_type": &v.Type, "environment_scope": &v.Scope, "description": &v.Description}
+	if free && v.Group != 0 {
+		delete(fields, "environment_scope")
+	}
+	for key, field := range fields {
+		if _, ok := p[key]; ok {
 			*field = text(p, key)
 		}
 	}

@@ -91,8 +91,16 @@ func (s *Server) faulty(w http.ResponseWriter, r *http.Request) bool {
 	return true
 }
 
-// control is what no GitLab has: the events of a pipeline for anyone with a token and, for the administrator, faults,
-// limits, the clock and the checks of merge requests.
+// control is what no GitLab has, below /-/slipway/. With any token, a stream of what becomes of a pipeline:
+//
+//	GET pipelines/<id>/events
+//
+// and with the administrator's:
+//
+//	GET, POST, DELETE faults   a fault (see its type), or all of them
+//	PUT limits                 {"api": {"requests": 600, "seconds": 60}}, also notes_create and pipelines_create; {} for none
+//	PUT clock                  {"now": "2027-01-01T03:00:00Z"}, {} for the machine's own
+//	PUT merge_checks           {"held": true}: merge requests stay in checking until it is false
 func (s *Server) control(w http.ResponseWriter, r *http.Request, path string) {
 	if pipeline, ok := strings.CutSuffix(path, "/events"); ok && strings.HasPrefix(path, "pipelines/") {
 		s.events(w, r, strings.TrimPrefix(pipeline, "pipelines/"))
@@ -117,7 +125,6 @@ func (s *Server) control(w http.ResponseWriter, r *http.Request, path string) {
 }
 
 func (s *Server) command(path string, r *http.Request) (any, *failure) {
-	what := r.Method + " " + path
 	read := func(into any) *failure {
 		d := json.NewDecoder(io.LimitReader(r.Body, 1<<20))
 		d.DisallowUnknownFields()
@@ -126,8 +133,8 @@ func (s *Server) command(path string, r *http.Request) (any, *failure) {
 		}
 		return nil
 	}
-	switch {
-	case what == "GET faults":
+	switch r.Method + " " + path {
+	case "GET faults":
 		s.faults.mu.Lock()
 		defer s.faults.mu.Unlock()
 		out := []fault{}
@@ -135,24 +142,24 @@ func (s *Server) command(path string, r *http.Request) (any, *failure) {
 			out = append(out, *one)
 		}
 		return out, nil
-	case what == "POST faults":
+	case "POST faults":
 		var one fault
 		if f := read(&one); f != nil {
 			return nil, f
 		}
 		return s.addFault(&one)
-	case what == "DELETE faults":
+	case "DELETE faults":
 		s.faults.mu.Lock()
 		defer s.faults.mu.Unlock()
 		s.faults.all = nil
 		return map[string]any{}, nil
-	case what == "PUT limits":
+	case "PUT limits":
 		set := map[string]limit{}
 		if f := read(&set); f != nil {
 			return nil, f
 		}
 		return s.setLimits(set)
-	case what == "PUT clock":
+	case "PUT clock":
 		var to struct {
 			Now time.Time `json:"now"` // zero for the machine's own
 		}
@@ -160,7 +167,7 @@ func (s *Server) command(path string, r *http.Request) (any, *failure) {
 			return nil, f
 		}
 		return s.setClock(to.Now), nil
-	case what == "PUT merge_checks":
+	case "PUT merge_checks":
 		var to struct {
 			Held bool `json:"held"`
 		}

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -172,4 +174,55 @@ func TestJobTokenDetails(t *testing.T) {
 	refused(t, "a project whose member the user is not", resp, err, 404, "404")
 	mustRun(t, "sh", "-c", "echo go > "+gate)
 	i.follow(pl.ID, nil)
+}
+
+// The real program keeps its state here, is refused while another holds the lock, and goes on afterwards.
+func TestTerraformItselfKeepsItsState(t *testing.T) {
+	if _, err := exec.LookPath("terraform"); err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+	i := start(t)
+	address := i.endpoint + "/api/v4/projects/77/terraform/state/prod"
+	dir := t.TempDir()
+	config := "terraform {\n  backend \"http\" {\n    address = \"" + address + "\"\n    lock_address = \"" + address + "/lock\"\n    unlock_address = \"" + address + "/lock\"\n" +
+		"    lock_method = \"POST\"\n    unlock_method = \"DELETE\"\n    username = \"rita\"\n    retry_max = 0\n  }\n}\nresource \"terraform_data\" \"one\" { input = \"kept\" }\n"
+	if err := os.WriteFile(filepath.Join(dir, "main.tf"), []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	run := func(args ...string) (string, error) {
+		cmd := exec.CommandContext(t.Context(), "terraform", append(args, "-no-color", "-input=false")...)
+		cmd.Dir, cmd.Env = dir, append(os.Environ(), "TF_HTTP_PASSWORD="+releaseToken)
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	for _, args := range [][]string{{"init"}, {"apply", "-auto-approve"}} {
+		if out, err := run(args...); err != nil {
+			t.Fatalf("%v: %v\n%s", args, err, out)
+		}
+	}
+	if code, _, body := i.tf("GET", "prod", "", "rita", releaseToken); code != 200 || !strings.Contains(body, "terraform_data") {
+		t.Errorf("the state: %d %s", code, body)
+	}
+	if code, _, body := i.tf("POST", "prod/lock", lockOf("someone-elses"), "root", adminToken); code != 200 {
+		t.Fatalf("%d %s", code, body)
+	}
+	if out, err := run("apply", "-auto-approve"); err == nil || !strings.Contains(out, "someone-elses") || !strings.Contains(out, "root") {
+		t.Errorf("an apply under another's lock: %v\n%s", err, out)
+	}
+	if code, _, _ := i.tf("DELETE", "prod/lock", lockOf("someone-elses"), "root", adminToken); code != 200 {
+		t.Errorf("the unlock: %d", code)
+	}
+	if out, err := run("apply", "-auto-approve"); err != nil || !strings.Contains(out, "No changes") {
+		t.Errorf("an apply afterwards: %v\n%s", err, out)
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for _, s := range i.st.TFStates {
+		if s.Lock != nil || len(s.Versions) == 0 {
+			t.Errorf("what is left: %+v", s)
+		}
+	}
 }

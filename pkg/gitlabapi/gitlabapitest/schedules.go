@@ -242,11 +242,7 @@ func (c *call) playSchedule() *failure {
 	case !may:
 		return fail(http.StatusForbidden, "403 Forbidden")
 	}
-	c.s.work.Add(1)
-	go func() {
-		defer c.s.work.Done()
-		c.s.runSchedule(copied, by.ID)
-	}()
+	c.s.beside(func() { c.s.runSchedule(copied, by.ID) })
 	reply(c.w, http.StatusCreated, map[string]string{"message": "201 Created"})
 	return nil
 }

@@ -131,6 +131,20 @@ func (s *Server) Close() {
 	s.stop()
 }
 
+// beside runs something beside the calls, which Close waits for. The caller does not hold the lock.
+func (s *Server) beside(do func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return
+	}
+	s.work.Add(1)
+	go func() {
+		defer s.work.Done()
+		do()
+	}()
+}
+
 func (s *Server) projectByPath(path string) *project {
 	for _, p := range s.st.Projects {
 		if strings.EqualFold(p.Path, path) {
