@@ -54,6 +54,9 @@ func (c *call) createCommit() *failure {
 	if f != nil {
 		return f
 	}
+	if text(p, "start_project") != "" {
+		return fail(http.StatusBadRequest, "400 Bad request - commits from another project are not made by this server")
+	}
 	raw, _ := p["actions"].([]any)
 	var actions []action
 	for n, one := range raw {

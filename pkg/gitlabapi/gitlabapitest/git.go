@@ -135,6 +135,25 @@ func (s *Server) resolve(ctx context.Context, p *project, ref string) (sha strin
 	return "", false, nil
 }
 
+// pipelineRef finds what a pipeline is to run on: a branch or a tag by its short or its full name, of which the short
+// one has to be the name of one alone. problem says why there is none, in GitLab's words.
+func (s *Server) pipelineRef(ctx context.Context, p *project, ref string) (name, sha string, tag bool, problem string, err error) {
+	refs, err := s.refs(ctx, p)
+	name = strings.TrimPrefix(strings.TrimPrefix(ref, "refs/heads/"), "refs/tags/")
+	branch, asTag := refs["refs/heads/"+name], refs["refs/tags/"+name]
+	switch {
+	case err != nil:
+		return "", "", false, "", err
+	case ref == name && branch != "" && asTag != "":
+		return name, "", false, "Ref is ambiguous", nil
+	case branch != "" && !strings.HasPrefix(ref, "refs/tags/"):
+		return name, branch, false, "", nil
+	case asTag != "" && !strings.HasPrefix(ref, "refs/heads/"):
+		return name, asTag, true, "", nil
+	}
+	return name, "", false, "Reference not found", nil
+}
+
 // commitish finds the commit of anything git understands as one.
 func (s *Server) commitish(ctx context.Context, p *project, name string) (string, error) {
 	if name == "" || name == "HEAD" {

@@ -21,6 +21,7 @@ func pipelineEndpoints() []endpoint {
 		{"GET", pipelines + "/:pipeline/jobs", false, 0, with((*call).pipeline, (*call).listJobs)},
 		{"POST", pipelines + "/:pipeline/cancel", false, developer, with((*call).pipeline, (*call).cancelPipeline)},
 		{"POST", pipelines + "/:pipeline/retry", false, developer, with((*call).pipeline, (*call).retryPipeline)},
+		{"PUT", pipelines + "/:pipeline/metadata", true, developer, with((*call).pipeline, (*call).namePipeline)},
 		{"GET", jobs, false, 0, locked((*call).listProjectJobs)},
 		{"GET", jobs + "/:job", false, 0, with((*call).job, (*call).getJob)},
 		{"GET", jobs + "/:job/trace", false, 0, with((*call).job, (*call).getTrace)},
@@ -41,6 +42,9 @@ func (s *Server) pipelineJSON(pl *pipeline) map[string]any {
 	}
 	if pl.YAMLErrors != "" {
 		body["yaml_errors"] = pl.YAMLErrors
+	}
+	if pl.Name != "" {
+		body["name"] = pl.Name
 	}
 	if pl.StartedAt != nil && pl.FinishedAt != nil {
 		body["duration"] = int64(pl.FinishedAt.Sub(*pl.StartedAt).Seconds())
@@ -144,20 +148,20 @@ func (c *call) makePipeline(p map[string]any, source string, by int64) *failure 
 	if !mayVary {
 		return fail(http.StatusBadRequest, map[string]any{"base": []string{"Insufficient permissions to set pipeline variables"}})
 	}
-	sha, tag, err := c.s.resolve(c.r.Context(), c.project, text(p, "ref"))
+	ref, sha, tag, problem, err := c.s.pipelineRef(c.r.Context(), c.project, text(p, "ref"))
 	if err != nil {
 		return failInternal(err)
 	}
-	if sha == "" {
-		return fail(http.StatusBadRequest, map[string]any{"base": []string{"Reference not found"}})
-	}
 	c.s.mu.Lock()
-	may := c.project.mayUpdate(u, text(p, "ref"), tag)
+	may := c.project.mayUpdate(u, ref, tag)
 	c.s.mu.Unlock()
-	if !may {
-		return fail(http.StatusBadRequest, map[string]any{"base": []string{"You do not have sufficient permission to run a pipeline on '" + text(p, "ref") + "'. Please select a different branch or contact your administrator for assistance."}})
+	if problem == "" && !may {
+		problem = "You do not have sufficient permission to run a pipeline on '" + ref + "'. Please select a different branch or contact your administrator for assistance."
 	}
-	pl, err := c.s.newPipeline(c.s.ctx, request{project: c.project, ref: text(p, "ref"), tag: tag, sha: sha, source: source, user: by, variables: variables, inputs: inputs})
+	if problem != "" {
+		return fail(http.StatusBadRequest, map[string]any{"base": []string{problem}})
+	}
+	pl, err := c.s.newPipeline(c.s.ctx, request{project: c.project, ref: ref, tag: tag, sha: sha, source: source, user: by, variables: variables, inputs: inputs})
 	var bad invalid
 	if errors.As(err, &bad) {
 		return fail(http.StatusBadRequest, map[string]any{"base": []string(bad)})
@@ -192,6 +196,18 @@ func is(wanted, value string) bool { return wanted == "" || wanted == value }
 
 func (c *call) pipeline() (*pipeline, *failure) {
 	return found(c, c.s.st.Pipelines, "pipeline", "", func(pl *pipeline) int64 { return pl.Project })
+}
+
+func (c *call) namePipeline(pl *pipeline) *failure {
+	p, f := c.body("name")
+	if f != nil {
+		return f
+	}
+	if len(text(p, "name")) > 255 {
+		return fail(http.StatusBadRequest, map[string][]string{"name": {"is too long (maximum is 255 characters)"}})
+	}
+	pl.Name = text(p, "name")
+	return c.changed(c.s.pipelineJSON(pl))
 }
 
 // inScope says whether the request wants jobs of that state.

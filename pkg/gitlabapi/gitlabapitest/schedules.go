@@ -131,15 +131,15 @@ func (c *call) assign(sc *schedule) *failure {
 	if sc.Description == "" {
 		problems["description"] = []string{"can't be blank"}
 	}
-	sha, tag, err := c.s.resolve(c.r.Context(), c.project, sc.Ref)
+	name, _, tag, problem, err := c.s.pipelineRef(c.r.Context(), c.project, sc.Ref)
 	switch {
 	case err != nil:
 		return failInternal(err)
 	case sc.Ref == "":
 		problems["ref"] = []string{"can't be blank"}
-	case sha == "":
-		problems["ref"] = []string{"is ambiguous"}
-	case !c.project.mayUpdate(c.person(), sc.Ref, tag):
+	case problem != "":
+		problems["ref"] = []string{"is ambiguous"} // whichever it is
+	case !c.project.mayUpdate(c.person(), name, tag):
 		// Only who could start the pipeline by hand may have the clock start it.
 		return fail(http.StatusForbidden, "403 Forbidden")
 	}
@@ -230,16 +230,21 @@ func (c *call) playSchedule() *failure {
 	sc, f := c.schedule()
 	var copied schedule
 	var by user
-	may := false
 	if f == nil {
 		copied, by = *sc, c.person()
-		may = c.project.mayUpdate(by, sc.Ref, false)
 	}
 	c.s.mu.Unlock()
-	switch {
-	case f != nil:
+	if f != nil {
 		return f
-	case !may:
+	}
+	name, _, tag, _, err := c.s.pipelineRef(c.r.Context(), c.project, copied.Ref)
+	if err != nil {
+		return failInternal(err)
+	}
+	c.s.mu.Lock()
+	may := c.project.mayUpdate(by, name, tag)
+	c.s.mu.Unlock()
+	if !may {
 		return fail(http.StatusForbidden, "403 Forbidden")
 	}
 	c.s.beside(func() { c.s.runSchedule(copied, by.ID) })
@@ -301,9 +306,9 @@ func (s *Server) runSchedule(sc schedule, by int64) {
 	s.mu.Lock()
 	p := s.st.Projects[sc.Project]
 	s.mu.Unlock()
-	sha, tag, err := s.resolve(s.ctx, p, sc.Ref)
+	name, sha, tag, problem, err := s.pipelineRef(s.ctx, p, sc.Ref)
 	s.mu.Lock()
-	may := p.mayUpdate(s.in(p, s.user(by)), sc.Ref, tag)
+	may := p.mayUpdate(s.in(p, s.user(by)), name, tag)
 	variables, inputs := map[string]string{}, map[string]any{}
 	for _, v := range sc.Variables {
 		variables[v.Key] = v.Value
@@ -312,10 +317,10 @@ func (s *Server) runSchedule(sc schedule, by int64) {
 		inputs[in.Name] = in.Value
 	}
 	s.mu.Unlock()
-	if err != nil || sha == "" || !may {
+	if err != nil || problem != "" || !may {
 		return // GitLab shows no pipeline either
 	}
-	_, _ = s.newPipeline(s.ctx, request{project: p, ref: sc.Ref, tag: tag, sha: sha, source: "schedule", user: by, variables: variables, inputs: inputs, schedule: sc.ID})
+	_, _ = s.newPipeline(s.ctx, request{project: p, ref: name, tag: tag, sha: sha, source: "schedule", user: by, variables: variables, inputs: inputs, schedule: sc.ID})
 }
 
 // runSchedules starts what is due, until the server is closed. It wakes when the next one is due, and whenever some

@@ -26,6 +26,18 @@ func TestSchedulesAreChecked(t *testing.T) {
 	refused(t, "a ref that is none", resp, err, 400, "ref: [is ambiguous]")
 	_, resp, err = create(dora, "main", "0 1 * * *", "UTC")
 	refused(t, "a schedule on a branch that is not theirs", resp, err, 403, "403 Forbidden")
+	_, resp, err = create(dora, "refs/heads/main", "0 1 * * *", "UTC")
+	refused(t, "the same by its full name", resp, err, 403, "403 Forbidden")
+	_, resp, err = dora.Pipelines.CreatePipeline(77, &gitlab.CreatePipelineOptions{Ref: str("refs/heads/main")})
+	refused(t, "a pipeline by the full name", resp, err, 400, "do not have sufficient permission to run a pipeline on 'main'")
+	must[*gitlab.Tag](t)(dora.Tags.CreateTag(77, &gitlab.CreateTagOptions{TagName: str("main"), Ref: str("main")}))
+	_, resp, err = i.client.Pipelines.CreatePipeline(77, &gitlab.CreatePipelineOptions{Ref: str("main")})
+	refused(t, "a pipeline on a name that two have", resp, err, 400, "Ref is ambiguous")
+	_, resp, err = create(rita, "main", "0 1 * * *", "UTC")
+	refused(t, "a schedule on a name that two have", resp, err, 400, "ref: [is ambiguous]")
+	if _, err := rita.Tags.DeleteTag(77, "main"); err != nil {
+		t.Fatal(err)
+	}
 	_, resp, err = rita.PipelineSchedules.CreatePipelineSchedule(77, &gitlab.CreatePipelineScheduleOptions{Cron: str("x")})
 	refused(t, "a schedule of nothing", resp, err, 400, "can't be blank")
 

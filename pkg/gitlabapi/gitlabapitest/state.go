@@ -71,6 +71,7 @@ type pipeline struct {
 	User       int64             `json:"user"`
 	Status     string            `json:"status"`
 	YAMLErrors string            `json:"yaml_errors,omitempty"`
+	Name       string            `json:"name,omitempty"`
 	Stages     []string          `json:"stages"`
 	Variables  map[string]string `json:"variables,omitempty"`
 	Schedule   int64             `json:"schedule,omitempty"`
