@@ -68,6 +68,8 @@ type Project struct {
 	JobTokenAllowlist []int64
 	// SubClaimComponents is ci_id_token_sub_claim_components; GitLab's default where empty.
 	SubClaimComponents []string
+	// PathUsedBefore says that another project once had this path: ID tokens whose subject names the path are refused.
+	PathUsedBefore bool
 	// PushForJobToken is ci_push_repository_for_job_token_allowed.
 	PushForJobToken bool
 	// VariablesRole is ci_pipeline_variables_minimum_override_role: who may give a pipeline variables of its own;

@@ -13,6 +13,7 @@ import (
 	"io/fs"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -44,6 +45,8 @@ func loadKey(file string) (*rsa.PrivateKey, string, error) {
 	sum := sha256.Sum256(x509.MarshalPKCS1PublicKey(&key.PublicKey))
 	return key, hex.EncodeToString(sum[:16]), nil
 }
+
+var errBurnedPath = errors.New("ID token issuance is disabled: the project's path was that of another project; let the subject begin with project_id")
 
 // idToken signs the claims GitLab puts into a job's ID token, with GitLab's types: numbers as strings, and
 // ref_protected as the text "true".
@@ -97,6 +100,9 @@ func (s *Server) idToken(p *project, pl *pipeline, j *job, u user, audience []st
 	components := p.SubComponents
 	if len(components) == 0 {
 		components = []string{"project_path", "ref_type", "ref"}
+	}
+	if source.PathUsedBefore && slices.Contains(components, "project_path") {
+		return "", errBurnedPath
 	}
 	parts := make([]string, 0, len(components))
 	for _, name := range components {

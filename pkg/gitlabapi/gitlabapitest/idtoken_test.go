@@ -55,3 +55,24 @@ func TestSubjectOfAnEnvironment(t *testing.T) {
 		t.Errorf("a job without an environment: %+v", j)
 	}
 }
+
+// A path that another project had gets no token that names it: a subject of ids is the way out.
+func TestSubjectOfAPathUsedBefore(t *testing.T) {
+	needRunner(t)
+	config := testConfig(t, t.TempDir())
+	config.Projects[4].PathUsedBefore = true
+	i := serve(t, config, listen(t))
+	i.push("nsflow/catalog", map[string]string{".gitlab-ci.yml": "job: {id_tokens: {T: {aud: x}}, script: ['[ -n \"$T\" ]']}\n"})
+	pl := i.latest(78)
+	i.follow(pl.ID, nil)
+	job := i.jobs(78, pl.ID)["job"]
+	if job.FailureReason != "id_token_burned_project_path" || !strings.Contains(i.log(78, job.ID), "ID token issuance is disabled") {
+		t.Errorf("%s, %s", job.Status, job.FailureReason)
+	}
+	must[*gitlab.Project](t)(i.client.Projects.EditProject(78, &gitlab.EditProjectOptions{CIIdTokenSubClaimComponents: &[]string{"project_id", "ref"}}))
+	must[*gitlab.Job](t)(i.client.Jobs.RetryJob(78, job.ID))
+	i.follow(pl.ID, nil)
+	if job := i.jobs(78, pl.ID)["job"]; job.Status != "success" {
+		t.Errorf("by its id: %s", job.Status)
+	}
+}

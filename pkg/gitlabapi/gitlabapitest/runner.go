@@ -251,6 +251,8 @@ func (s *Server) conclude(r *run, p *project, j *job, err error) {
 		status = "canceled"
 	case r.reason != "":
 		status, reason = "failed", r.reason
+	case errors.Is(err, errBurnedPath):
+		status, reason = "failed", "id_token_burned_project_path"
 	case err != nil, !o.began:
 		status, reason = "failed", "runner_system_failure"
 	case o.code == nil, *o.code != 0, bad != nil:
