@@ -11,7 +11,7 @@ import (
 )
 
 // killTests is what the kill schedules of the programs are called.
-const killTests = "^TestKilled"
+const killTests = "^TestKillSchedule"
 
 // script runs the tests of a program in a sandbox that is stopped at the end.
 // No test may live on an identity that stands in the environment.
