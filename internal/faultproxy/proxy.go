@@ -3,7 +3,6 @@ package faultproxy
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -20,10 +19,12 @@ import (
 type Config struct {
 	Part     Part
 	Upstream string // http://HOST:PORT or https://HOST:PORT
-	CA       []byte // PEM of the authority that an https upstream is checked with
-	Rules    []Rule
-	Seed     uint64
-	Log      *Log // of all proxies of one world; nil makes one of its own
+	// TLS is how an https upstream is reached: its authority, and where it holds
+	// a client certificate, as whom every call is made.
+	TLS   *tls.Config
+	Rules []Rule
+	Seed  uint64
+	Log   *Log // of all proxies of one world; nil makes one of its own
 }
 
 // Proxy is a running proxy.
@@ -55,10 +56,10 @@ func Start(c Config) (*Proxy, error) {
 	if p.rules, err = compile(c.Rules, c.Seed); err != nil {
 		return nil, fmt.Errorf("starting a fault proxy: %w", err)
 	}
-	transport, err := transport(upstream, c.CA)
-	if err != nil {
-		return nil, fmt.Errorf("starting a fault proxy: %w", err)
-	}
+	// HTTP/1.1 alone, since what is upgraded (exec, port-forward) exists in no
+	// other version; compression is the client's own affair.
+	transport := &http.Transport{DisableCompression: true, ExpectContinueTimeout: time.Second, MaxIdleConnsPerHost: 32,
+		TLSClientConfig: c.TLS.Clone(), TLSNextProto: map[string]func(string, *tls.Conn) http.RoundTripper{}}
 	p.next = &httputil.ReverseProxy{
 		Rewrite:        func(pr *httputil.ProxyRequest) { rewrite(pr, upstream) },
 		Transport:      transport,
@@ -94,23 +95,6 @@ func (p *Proxy) Close() {
 	p.end()
 	p.server.CloseClientConnections()
 	p.server.Close()
-}
-
-// transport connects to the part. HTTP/1.1 alone, since what is upgraded
-// (exec, port-forward) exists in no other version; compression is the
-// client's own affair.
-func transport(upstream *url.URL, ca []byte) (*http.Transport, error) {
-	t := &http.Transport{DisableCompression: true, ExpectContinueTimeout: time.Second, MaxIdleConnsPerHost: 32,
-		TLSNextProto: map[string]func(string, *tls.Conn) http.RoundTripper{}}
-	if upstream.Scheme != "https" {
-		return t, nil
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(ca) {
-		return nil, fmt.Errorf("reading the authority of %q: no certificate is in it", upstream.Host)
-	}
-	t.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
-	return t, nil
 }
 
 // rewrite sends the request on as it came: what a client signed (the host, the

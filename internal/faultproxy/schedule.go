@@ -41,7 +41,8 @@ type Run struct {
 // Schedule kills a program before and after each of the calls that it makes.
 type Schedule struct {
 	// World makes a fresh world. Trials of one worker follow each other, so that
-	// what is slow to start may be kept by worker and emptied.
+	// what is slow to start may be kept by worker and emptied. With one worker
+	// all is called in the goroutine of Run.
 	World   func(ctx context.Context, worker int) (*World, error)
 	Workers int // how many trials at once; 0 is one
 	// Is says which calls are points; nil takes the mutating ones.
@@ -105,26 +106,8 @@ func (s Schedule) Run(ctx context.Context) (Result, error) {
 	result := Result{Calls: calls}
 	trials := s.choose(len(calls))
 	s.Progress("%d calls are points; %d of %d trials", len(calls), len(trials), 2*len(calls))
-	outcomes := make([]outcome, len(trials))
-	next := make(chan int, len(trials))
-	for i := range trials {
-		next <- i
-	}
-	close(next)
-	group, ctx := errgroup.WithContext(ctx)
-	for worker := range max(1, s.Workers) {
-		group.Go(func() error {
-			for i := range next {
-				o, err := s.try(ctx, worker, trials[i], len(calls))
-				if err != nil {
-					return err
-				}
-				outcomes[i] = o
-			}
-			return nil
-		})
-	}
-	if err := group.Wait(); err != nil {
+	outcomes, err := s.all(ctx, trials, len(calls))
+	if err != nil {
 		return result, err
 	}
 	for _, o := range outcomes {
@@ -140,6 +123,35 @@ func (s Schedule) Run(ctx context.Context) (Result, error) {
 		result.Tried++
 	}
 	return result, nil
+}
+
+// all makes the trials; those of a single worker in the caller's goroutine, as
+// the functions of a test need it.
+func (s Schedule) all(ctx context.Context, trials []trial, calls int) ([]outcome, error) {
+	outcomes := make([]outcome, len(trials))
+	next := make(chan int, len(trials))
+	for i := range trials {
+		next <- i
+	}
+	close(next)
+	group, ctx := errgroup.WithContext(ctx)
+	work := func(worker int) error {
+		for i := range next {
+			o, err := s.try(ctx, worker, trials[i], calls)
+			if err != nil {
+				return err
+			}
+			outcomes[i] = o
+		}
+		return nil
+	}
+	if s.Workers <= 1 {
+		return outcomes, work(0)
+	}
+	for worker := range s.Workers {
+		group.Go(func() error { return work(worker) })
+	}
+	return outcomes, group.Wait()
 }
 
 func (s Schedule) learn(ctx context.Context) ([]Call, error) {
