@@ -44,7 +44,7 @@ func TestKillSchedule(t *testing.T) {
 		}, 5},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			r, err := faultproxy.Schedule{Sample: faultproxy.Sample(4), Seed: 1, Progress: t.Logf,
+			r, err := faultproxy.Schedule{Sample: faultproxy.Sample(3), Seed: 1, Progress: t.Logf,
 				World: func(context.Context, int) (*faultproxy.World, error) {
 					w := newWorld(t)
 					c.prepare(w)

@@ -183,7 +183,7 @@ func TestKillSchedule(t *testing.T) {
 	motos := []string{mototest.Start(t), mototest.Start(t)}
 	dir := t.TempDir()
 	var made map[string]int // written by the run that is left alone, before there are trials
-	r, err := faultproxy.Schedule{Workers: len(motos), Sample: faultproxy.Sample(10), Seed: 1, Progress: t.Logf,
+	r, err := faultproxy.Schedule{Workers: len(motos), Sample: faultproxy.Sample(8), Seed: 1, Progress: t.Logf,
 		World: func(ctx context.Context, worker int) (*faultproxy.World, error) {
 			k, err := newKillable(ctx, dir, motos[worker], &made)
 			if err != nil {
