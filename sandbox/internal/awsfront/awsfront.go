@@ -227,8 +227,10 @@ func (f *Front) route(c *call) {
 		if f.serveOrganizations(c) {
 			return
 		}
-		f.passChange(c)
-		return
+		if mutates, _ := f.counter.mutating(c.service, c.action); mutates {
+			f.passChange(c, memberships)
+			return
+		}
 	case "iam":
 		f.serveIAM(c)
 		return

@@ -18,42 +18,45 @@ func (f *Front) serveIAM(c *call) {
 		f.changeClientIDs(c)
 		return
 	}
-	name := changedEntity(c)
-	wait := time.Duration(f.settings.get().Propagation)
-	if name == "" || wait == 0 {
-		f.passChange(c)
+	kind, name := changedEntity(c)
+	mutates, _ := f.counter.mutating(c.service, c.action)
+	switch {
+	case !mutates:
+		f.passOn(c)
+		return
+	case name == "": // a managed policy, that any of the account's entities may have
+		f.passChange(c, c.caller.Account+"/")
 		return
 	}
-	parts := strings.SplitN(name, "/", 3)
-	old, err := f.principalView(c.r.Context(), parts[0], parts[1], parts[2])
+	entity := viewOf(c.caller.Account, kind, name)
+	wait := time.Duration(f.settings.get().Propagation)
+	if wait == 0 {
+		f.passChange(c, entity)
+		return
+	}
+	old, err := f.principalView(c.r.Context(), c.caller.Account, kind, name)
 	if err != nil {
 		c.fail(internal(err))
 		return
 	}
 	// Before the change: a call that comes beside it sees the old view too.
-	f.views.delay(name, old, f.now().Add(wait))
-	f.passChange(c)
+	f.views.delay(entity, old, f.now().Add(wait))
+	f.passChange(c, entity)
 }
 
-// changedEntity names the role or user whose rights a call changes, "" for
-// none.
-func changedEntity(c *call) string {
-	if mutates := operations()["iam:"+c.action].mutates; !mutates {
-		return ""
+// changedEntity names the role or user that a call is about, "" for none.
+func changedEntity(c *call) (kind, name string) {
+	if c.param("RoleName") != "" {
+		return "role", c.param("RoleName")
 	}
-	switch {
-	case c.param("RoleName") != "":
-		return viewOf(c.caller.Account, "role", c.param("RoleName"))
-	case c.param("UserName") != "" && !strings.HasSuffix(c.action, "AccessKey"):
-		return viewOf(c.caller.Account, "user", c.param("UserName"))
-	}
-	return ""
+	return "user", c.param("UserName")
 }
 
-// passChange passes a call on that may change what the front has read.
-func (f *Front) passChange(c *call) {
-	f.views.forget()
-	defer f.views.forget()
+// passChange passes a call on that may change what the front has read, under
+// names that begin so.
+func (f *Front) passChange(c *call, prefix string) {
+	f.views.forget(prefix)
+	defer f.views.forget(prefix)
 	f.passOn(c)
 }
 

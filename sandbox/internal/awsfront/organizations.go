@@ -166,7 +166,8 @@ func (f *Front) finishAccount(ctx context.Context, a *creation) error {
 	if err != nil {
 		return fmt.Errorf("giving the role %q its rights: %w", a.Role, err)
 	}
-	f.views.forget()
+	f.views.forget(memberships)
+	f.views.forget(viewOf(a.Account, "role", a.Role))
 	if wait := time.Duration(f.settings.get().AccountEntry); wait > 0 {
 		f.views.delay(viewOf(a.Account, "role", a.Role), view{}, f.now().Add(wait))
 	}

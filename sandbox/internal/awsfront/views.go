@@ -42,7 +42,7 @@ type lateView struct {
 }
 
 // viewOf names a principal of an account: role or user.
-func viewOf(account, kind, name string) string { return account + "/" + kind + "/" + name }
+func viewOf(account, kind, name string) string { return account + "/" + kind + "/" + name + "/" }
 
 // cached returns what is kept under the name, or reads it.
 func cached[T any](v *views, name string, read func() (T, error)) (T, error) {
@@ -68,13 +68,21 @@ func cached[T any](v *views, name string, read func() (T, error)) (T, error) {
 	return got, nil
 }
 
-// forget is called before and after a change.
-func (v *views) forget() {
+// forget drops what is known by names that begin so. It is called before and
+// after a change.
+func (v *views) forget(prefix string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.generation++
-	v.known = nil
+	for name := range v.known {
+		if strings.HasPrefix(name, prefix) {
+			delete(v.known, name)
+		}
+	}
 }
+
+// memberships begins the names of what is known of the organization.
+const memberships = "membership/"
 
 // delay shows the old view until the time; one that is shown late already is
 // shown longer.
@@ -262,7 +270,7 @@ type membership struct {
 // policies of each level above it. Those limit members only, and only where
 // their type is switched on.
 func (f *Front) membershipOf(ctx context.Context, account string) (membership, error) {
-	return cached(&f.views, "membership/"+account, func() (membership, error) {
+	return cached(&f.views, memberships+account, func() (membership, error) {
 		var m membership
 		out, err := f.moto.organizations(account).DescribeOrganization(ctx, &organizations.DescribeOrganizationInput{})
 		if hasCode(err, "AWSOrganizationsNotInUseException") {
