@@ -47,9 +47,10 @@ func TestMain(m *testing.M) {
 // estate is a landscape, and slipway-bootstrap at work on it before the front.
 type estate struct {
 	*bench
-	dir  string
-	path string
-	env  []string
+	dir    string
+	path   string
+	server string // GitLab
+	env    []string
 }
 
 func newEstate(t *testing.T, s Settings) *estate {
@@ -62,15 +63,16 @@ func newEstate(t *testing.T, s Settings) *estate {
 	if err := os.CopyFS(filepath.Join(e.dir, "landscape"), os.DirFS("../../../examples/platform/landscape")); err != nil {
 		t.Fatal(err)
 	}
-	e.as(e.admin.AccessKey, e.admin.SecretKey, "", gitlabServer(t))
+	e.server = gitlabServer(t)
+	e.as(e.admin.AccessKey, e.admin.SecretKey, "")
 	return e
 }
 
 // as makes the program run with other credentials.
-func (e *estate) as(key, secret, token, gitlab string) {
+func (e *estate) as(key, secret, token string) {
 	e.env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + e.dir, "AWS_ENDPOINT_URL=" + e.url, "AWS_REGION=" + testRegion, "AWS_EC2_METADATA_DISABLED=true",
 		"AWS_ACCESS_KEY_ID=" + key, "AWS_SECRET_ACCESS_KEY=" + secret, "AWS_SESSION_TOKEN=" + token,
-		"CI_SERVER_URL=" + testIssuer, "SLIPWAY_GITLAB_ENDPOINT=" + gitlab, "SLIPWAY_GITLAB_TOKEN=" + gitlabToken,
+		"CI_SERVER_URL=" + testIssuer, "SLIPWAY_GITLAB_ENDPOINT=" + e.server, "SLIPWAY_GITLAB_TOKEN=" + gitlabToken,
 		"SLIPWAY_BOOTSTRAP_REPORT_DIR=" + filepath.Join(e.dir, "report"), "SLIPWAY_BOOTSTRAP_DIR=" + filepath.Join(e.dir, "landscape")}
 }
 
