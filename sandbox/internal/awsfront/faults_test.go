@@ -15,6 +15,11 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
+
+	"gitlab.com/slipway/slipway/pkg/cienv"
+	"gitlab.com/slipway/slipway/pkg/landscape"
+	"gitlab.com/slipway/slipway/pkg/session"
+	"gitlab.com/slipway/slipway/pkg/tool"
 )
 
 // TestThrottles: beyond its rate each service refuses in its own words, per
@@ -284,5 +289,33 @@ func TestAccountsTakeTime(t *testing.T) {
 	}
 	if checkFailures(map[string][]string{"x": {"BECAUSE"}}) == nil {
 		t.Error("a reason that the API does not have is taken")
+	}
+}
+
+// TestNewRoleOfAJob: a job whose role was made a moment ago gets in when IAM
+// knows the role; a job that the role does not mean is refused at once.
+func TestNewRoleOfAJob(t *testing.T) {
+	b := newBench(t, nil)
+	cfg := b.in(b.account("nonprod"))
+	provider := b.provider(cfg)
+	b.own(http.MethodPut, "settings", Settings{Propagation: Duration(2 * time.Second)}, nil)
+	arn := b.role(cfg, "orders-dev", webTrust(provider, `{"StringEquals":{"gitlab.example.com:aud":"`+testIssuer+`","gitlab.example.com:sub":"`+subject+`"}}`))
+	t.Setenv("AWS_ENDPOINT_URL", b.url)
+	s := session.Session{CI: cienv.CI{InJob: true, IDToken: b.gitlab.token(t, nil)}, Snapshot: &landscape.Snapshot{Region: testRegion},
+		Identity: cienv.Identity{ProjectID: 77, PipelineID: 1, JobID: 2, Subject: subject}}
+	role := landscape.Role{Name: "orders-dev", ARN: arn, Subjects: []string{"project_id:1:ref:main"}}
+	_, err := s.AWS(t.Context(), role)
+	if tool.CodeOf(err) != tool.Denied || !strings.Contains(strings.Join(tool.HintsOf(err), " "), "trusts the subjects project_id:1:ref:main") {
+		t.Errorf("a job that is not meant: %v, %v", err, tool.HintsOf(err))
+	}
+	if calls := b.last("AssumeRoleWithWebIdentity"); len(calls) != 1 {
+		t.Errorf("it was tried %d times", len(calls))
+	}
+	role.Subjects = []string{subject}
+	if _, err := s.AWS(t.Context(), role); err != nil {
+		t.Errorf("a job that is meant: %v", err)
+	}
+	if calls := b.last("AssumeRoleWithWebIdentity"); len(calls) < 3 || calls[1].Outcome != outcomeRefused || calls[len(calls)-1].Outcome != outcomeDone {
+		t.Errorf("the calls were %+v", calls)
 	}
 }
