@@ -147,7 +147,7 @@ func (b *bench) own(method, path string, in, out any) {
 // TestBootstrapWaits: accounts take their time, new ones refuse their first
 // visitor, and IAM knows a role late; a run goes through all the same.
 func TestBootstrapWaits(t *testing.T) {
-	e := newEstate(t, Settings{Propagation: Duration(time.Second), AccountCreation: Duration(2 * time.Second), AccountEntry: Duration(time.Second)})
+	e := newEstate(t, Settings{Propagation: Duration(300 * time.Millisecond), AccountCreation: Duration(time.Second), AccountEntry: Duration(time.Second)})
 	e.must(0, "apply")
 	var log Events
 	e.own(http.MethodGet, "calls/log", nil, &log)
