@@ -2,6 +2,7 @@ package awsfront
 
 import (
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -317,5 +318,34 @@ func TestNewRoleOfAJob(t *testing.T) {
 	}
 	if calls := b.last("AssumeRoleWithWebIdentity"); len(calls) < 3 || calls[1].Outcome != outcomeRefused || calls[len(calls)-1].Outcome != outcomeDone {
 		t.Errorf("the calls were %+v", calls)
+	}
+}
+
+// TestAdministrationIsLocal: only this machine reads the calls and brings
+// faults about; the clusters' webhook and the health are for the networks of
+// the sandbox too.
+func TestAdministrationIsLocal(t *testing.T) {
+	b := newBench(t, nil)
+	for path, want := range map[string]int{"calls": 403, "calls/log": 403, "settings": 403, "faults": 403, "health": 200} {
+		for address, want := range map[string]int{"10.88.0.7:41000": want, "127.0.0.1:41000": 200, "[::1]:41000": 200} {
+			r := httptest.NewRequest(http.MethodGet, "http://front/_slipway/"+path, nil)
+			r.RemoteAddr = address
+			w := httptest.NewRecorder()
+			b.front.ServeHTTP(w, r)
+			if w.Code != want {
+				t.Errorf("GET %s from %s = %d, want %d", path, address, w.Code, want)
+			}
+		}
+	}
+	for body, path := range map[string]string{`{"propagation":"-1s"}`: "settings", `{"propagation":"soon"}`: "settings", `{"unknown":1}`: "settings",
+		`{"accountFailures":{"a@b.c":["BECAUSE"]}}`: "settings", `{"service":"s3"}`: "faults"} {
+		method := map[string]string{"settings": http.MethodPut, "faults": http.MethodPost}[path]
+		r := httptest.NewRequest(method, "http://front/_slipway/"+path, strings.NewReader(body))
+		r.RemoteAddr = "127.0.0.1:41000"
+		w := httptest.NewRecorder()
+		b.front.ServeHTTP(w, r)
+		if w.Code != http.StatusBadRequest {
+			t.Errorf("%s %s %s = %d", method, path, body, w.Code)
+		}
 	}
 }

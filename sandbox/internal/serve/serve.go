@@ -37,6 +37,7 @@ type AWS struct {
 	Issuers                                   map[string]string
 	Clusters                                  []awsfront.Cluster
 	Gateway                                   awsfront.Gateway
+	Settings                                  awsfront.Settings
 }
 
 // GitLab is the configuration of the GitLab server.
@@ -102,7 +103,7 @@ func runAWS(ctx context.Context, config string, logger *log.Logger) error {
 	}
 	front, err := awsfront.New(awsfront.Config{
 		MotoURL: cfg.MotoURL, Region: cfg.Region, ManagementAccount: cfg.ManagementAccount, Issuers: cfg.Issuers, Clusters: cfg.Clusters, Gateway: cfg.Gateway,
-		AdminAccessKey: cfg.AdminAccessKey, AdminSecretKey: cfg.AdminSecretKey, StateFile: cfg.StateFile, Log: logger,
+		AdminAccessKey: cfg.AdminAccessKey, AdminSecretKey: cfg.AdminSecretKey, StateFile: cfg.StateFile, Settings: cfg.Settings, Log: logger,
 	})
 	if err != nil {
 		return err
