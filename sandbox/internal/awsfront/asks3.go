@@ -46,7 +46,9 @@ func (f *Front) s3Asks(c *call) ([]ask, *apiError) {
 	if want := c.r.Header.Get("X-Amz-Expected-Bucket-Owner"); want != "" && want != owner && c.action != "CreateBucket" {
 		return nil, refuse(http.StatusForbidden, "AccessDenied", "Access Denied")
 	}
-	c.target = owner
+	if c.action != "CreateBucket" { // which must hear that the name is another's
+		c.target = owner
+	}
 	context := s3Keys(c)
 	arn := "arn:aws:s3:::" + bucket
 	if key != "" {

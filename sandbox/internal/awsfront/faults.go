@@ -3,6 +3,7 @@ package awsfront
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -52,7 +53,9 @@ type settings struct {
 func (s *settings) get() Settings {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.value
+	out := s.value
+	out.AccountFailures = maps.Clone(out.AccountFailures)
+	return out
 }
 
 func (s *settings) put(v Settings) {

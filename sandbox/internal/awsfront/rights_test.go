@@ -226,6 +226,11 @@ func TestResourcePolicies(t *testing.T) {
 	wantCode(t, get(reader, "open/a", func(in *s3.GetObjectInput) { in.ExpectedBucketOwner = &two }), "AccessDenied")
 	wantCode(t, get(reader, "open/a", func(in *s3.GetObjectInput) { in.ExpectedBucketOwner = &one }), "")
 
+	_, err := s3.NewFromConfig(inTwo, pathStyle).CreateBucket(ctx, &s3.CreateBucketInput{Bucket: &name,
+		CreateBucketConfiguration: &s3types.CreateBucketConfiguration{LocationConstraint: testRegion}})
+	if code(err) == "" || code(err) == "BucketAlreadyOwnedByYou" {
+		t.Errorf("another account's bucket: %v", err)
+	}
 	writer := b.worker(inOne, one, "writer", allow("s3:*", "arn:aws:s3:::"+name+"/*")+","+allow("s3:ListBucket", "arn:aws:s3:::"+name), nil)
 	key, err := kms.NewFromConfig(inOne).CreateKey(ctx, nil)
 	if err != nil {
@@ -280,6 +285,8 @@ func TestKeysAcrossAccounts(t *testing.T) {
 	refusedAs(t, public(verifier, strings.Replace(arn, ":key/", ":key/0", 1)), 400, "AccessDeniedException", closed)
 	b.grant(inTwo, "verifier", allow("kms:Sign", arn))
 	wantCode(t, public(verifier, arn), "AccessDeniedException")
+	_, err = kms.NewFromConfig(inOne).Decrypt(ctx, &kms.DecryptInput{CiphertextBlob: []byte("x")})
+	wantCode(t, err, "ValidationException")
 
 	client := kms.NewFromConfig(inOne)
 	policy := func(text string) error {
