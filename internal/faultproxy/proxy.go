@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -36,6 +37,7 @@ type Proxy struct {
 	part   Part
 	rules  *rules
 	server *httptest.Server
+	base   context.Context //nolint:containedctx // ends with the proxy
 	end    context.CancelFunc
 	next   *httputil.ReverseProxy
 }
@@ -66,10 +68,13 @@ func Start(c Config) (*Proxy, error) {
 		FlushInterval:  -1, // watches and logs flow as they come
 		ModifyResponse: p.answered,
 		ErrorHandler:   p.failed,
+		ErrorLog:       log.New(io.Discard, "", 0), // the calls say what went wrong
 	}
-	base, end := context.WithCancel(context.Background())
+	var end context.CancelFunc
+	p.base, end = context.WithCancel(context.Background())
 	p.server = httptest.NewUnstartedServer(p)
-	p.server.Config.BaseContext = func(net.Listener) context.Context { return base }
+	p.server.Config.BaseContext = func(net.Listener) context.Context { return p.base }
+	p.server.Config.ErrorLog = log.New(io.Discard, "", 0)
 	p.server.EnableHTTP2 = true
 	p.end = func() { end(); transport.CloseIdleConnections() }
 	if upstream.Scheme == "https" {
@@ -126,6 +131,9 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x.fault = p.rules.pick(x.call, r)
 	x.call.Fault = x.fault.String()
 	x.seq = p.Log.arrive(x.call)
+	if x.call.Mutates {
+		defer p.Log.land()
+	}
 	if p.Log.hold(r.Context(), x.seq, false) {
 		panic(http.ErrAbortHandler)
 	}
@@ -142,7 +150,15 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		reply.write(w)
 		return
 	}
-	p.next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x)))
+	ctx := context.WithValue(r.Context(), exchangeKey{}, x)
+	if x.call.Mutates {
+		// A part does what it was sent, also when nobody waits for its reply.
+		whole, cancel := context.WithCancel(context.WithoutCancel(ctx))
+		defer cancel()
+		defer context.AfterFunc(p.base, cancel)()
+		ctx = whole
+	}
+	p.next.ServeHTTP(w, r.WithContext(ctx))
 }
 
 func wait(ctx context.Context, d time.Duration) bool {

@@ -211,6 +211,9 @@ func (s Schedule) try(ctx context.Context, worker int, t trial, calls int) (outc
 		s.Progress("trial at call %d of %d: the program ended before it came", t.n+1, calls)
 		return outcome{}, nil
 	}
+	if err := w.Log.settle(ctx); err != nil {
+		return outcome{}, err
+	}
 	miss := &Miss{Point: fmt.Sprintf("%s call %d of %d, %s", map[bool]string{false: "before", true: "after"}[t.after], t.n+1, calls, call), Killed: killed}
 	if w.Between != nil {
 		if err := w.Between(ctx); err != nil {
