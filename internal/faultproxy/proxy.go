@@ -179,7 +179,7 @@ func (p *Proxy) answered(resp *http.Response) error {
 	x, _ := resp.Request.Context().Value(exchangeKey{}).(*exchange)
 	p.Log.answered(x.seq, resp.StatusCode)
 	lost := x.fault.kind == dropAfter
-	if x.call.Mutates && (lost || p.Log.trapped(x.seq)) {
+	if x.call.Mutates && (lost || p.Log.trapped(x.seq)) && resp.StatusCode != http.StatusSwitchingProtocols {
 		// Read to the end: what a part does while it answers is done as well.
 		if _, err := io.Copy(io.Discard, resp.Body); err != nil {
 			return err
