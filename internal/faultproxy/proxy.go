@@ -126,6 +126,12 @@ type exchangeKey struct{}
 
 // ServeHTTP applies what the rules and the log's trap say of a call.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	// Else the server takes the rest of the request's body away as soon as the
+	// reply begins, also from a transport that is just about to see its end, and
+	// cuts the reply off.
+	if err := http.NewResponseController(w).EnableFullDuplex(); err != nil {
+		panic(http.ErrAbortHandler)
+	}
 	x := &exchange{call: p.part.describe(r)}
 	x.call.Part, x.call.Method, x.call.Host, x.call.Path = p.part.Name, r.Method, r.Host, r.URL.Path
 	x.fault = p.rules.pick(x.call, r)

@@ -263,6 +263,50 @@ func TestStreamsPass(t *testing.T) {
 	}
 }
 
+// TestReplyBeforeTheRequestEnds: the part's reply and the client's body pass
+// each other.
+func TestReplyBeforeTheRequestEnds(t *testing.T) {
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		rc := http.NewResponseController(w)
+		if err := rc.EnableFullDuplex(); err != nil {
+			t.Error(err)
+		}
+		half := make([]byte, 2)
+		for range 2 {
+			if _, err := io.ReadFull(r.Body, half); err != nil {
+				t.Error(err)
+			}
+			_, _ = io.WriteString(w, "got "+string(half)+"\n")
+			_ = rc.Flush()
+		}
+	}))
+	t.Cleanup(upstream.Close)
+	p := start(t, faultproxy.Config{Part: faultproxy.GitLab(), Upstream: upstream.URL})
+	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", strings.TrimPrefix(p.URL, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nab"); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	reply := bufio.NewReader(resp.Body)
+	if line, err := reply.ReadString('\n'); line != "got ab\n" {
+		t.Fatalf("read %q, %v", line, err)
+	}
+	if _, err := io.WriteString(conn, "cd"); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := reply.ReadString('\n'); line != "got cd\n" {
+		t.Errorf("read %q, %v", line, err)
+	}
+}
+
 func echo(t *testing.T, conn net.Conn) {
 	t.Helper()
 	if _, err := io.WriteString(conn, "POST /api/v1/namespaces/a/pods/b/exec HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n"); err != nil {
