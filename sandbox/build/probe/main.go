@@ -4,6 +4,8 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,6 +23,7 @@ const usage = `usage: probe VERB
   serve ADDRESS              answer with the pod's name
   webhook ADDRESS CERT KEY   a validating webhook that refuses objects with the annotation probe/refuse
   get URL                    print what a server answers
+  api PATH                   print what the API server answers to the pod's service account
   resolve NAME               print the addresses of a name
   write FILE TEXT            write a file, synced to the disk, and then serve on :8080
   read FILE                  print a file`
@@ -47,6 +50,8 @@ func run(ctx context.Context, args []string) error {
 		return serve(ctx, args[1], http.HandlerFunc(admit), args[2], args[3])
 	case verb == "get" && len(args) == 2:
 		return get(ctx, args[1])
+	case verb == "api" && len(args) == 2:
+		return api(ctx, args[1])
 	case verb == "resolve" && len(args) == 2:
 		return resolve(ctx, args[1])
 	case verb == "write" && len(args) == 3:
@@ -115,13 +120,34 @@ func admit(w http.ResponseWriter, r *http.Request) {
 }
 
 func get(ctx context.Context, url string) error {
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
-	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return err
 	}
-	resp, err := http.DefaultClient.Do(req)
+	return show(http.DefaultTransport, req)
+}
+
+// api asks the API server by its Service, as clients in a cluster do.
+func api(ctx context.Context, path string) error {
+	const account = "/var/run/secrets/kubernetes.io/serviceaccount/"
+	token, err1 := os.ReadFile(account + "token")
+	ca, err2 := os.ReadFile(account + "ca.crt")
+	if err := errors.Join(err1, err2); err != nil {
+		return err
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(ca)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://kubernetes.default.svc"+path, nil)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Authorization", "Bearer "+string(token))
+	return show(&http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}, req)
+}
+
+func show(transport http.RoundTripper, req *http.Request) error {
+	client := &http.Client{Transport: transport, Timeout: 5 * time.Second}
+	resp, err := client.Do(req)
 	if err != nil {
 		return err
 	}
@@ -130,7 +156,7 @@ func get(ctx context.Context, url string) error {
 		return err
 	}
 	if resp.StatusCode >= 300 {
-		return fmt.Errorf("%s answers %s", url, resp.Status)
+		return fmt.Errorf("%s answers %s", req.URL, resp.Status)
 	}
 	return nil
 }

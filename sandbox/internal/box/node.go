@@ -46,9 +46,8 @@ type Node struct {
 	StorageClass string `json:"storageClass"`
 	// KubeletPods is kubelet's folder of pods, as a path of the node.
 	KubeletPods string `json:"kubeletPods"`
-	// Init is the process in whose namespaces the node is.
-	Link   string `json:"link"`
-	Cgroup string `json:"cgroup"`
+	Link        string `json:"link"`
+	Cgroup      string `json:"cgroup"`
 }
 
 func nodePart(cluster string) string { return "node-" + cluster }
