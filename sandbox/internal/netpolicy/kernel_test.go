@@ -171,7 +171,7 @@ func (l *lab) serve(where, network string, port int) {
 		listener, err := new(net.ListenConfig).Listen(l.t.Context(), "tcp4", address)
 		closer = listener
 		if err == nil {
-			go answer(listener)
+			go sendBack(listener)
 		}
 		return err
 	})
@@ -189,8 +189,8 @@ func echo(conn net.PacketConn) {
 	}
 }
 
-// answer sends back what it gets, until the client has had enough.
-func answer(l net.Listener) {
+// sendBack sends back what it gets, until the client has had enough.
+func sendBack(l net.Listener) {
 	for {
 		c, err := l.Accept()
 		if err != nil {

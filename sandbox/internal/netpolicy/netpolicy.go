@@ -4,9 +4,9 @@
 // traffic is routed by the node and passes the rules.
 //
 // The rules of all pods are one table, replaced in one step at each change. A
-// connection that was allowed once goes on, whatever the policies become. As
-// with most enforcers a new pod is guarded from when its address is known to
-// the API server, a moment after it has started.
+// connection that was allowed once goes on, whatever the policies become. A new
+// pod waits, by way of a CNI plugin, until its rules are set: there is no moment
+// in which it is not guarded.
 package netpolicy
 
 import (
@@ -15,6 +15,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log"
+	"net"
 	"os/exec"
 	"strings"
 	"time"
@@ -38,8 +39,9 @@ import (
 
 // Options of the enforcer.
 type Options struct {
-	Node string // whose pods are guarded
-	Log  *log.Logger
+	Node   string // whose pods are guarded
+	Socket string // where the CNI plugin announces new pods
+	Log    *log.Logger
 }
 
 // retryAfter is the pause after rules that could not be set.
@@ -53,14 +55,15 @@ func Run(ctx context.Context, cfg *rest.Config, o Options) error {
 	if err != nil {
 		return fmt.Errorf("connecting to the cluster: %w", err)
 	}
-	changed := make(chan struct{}, 1)
-	all, err := watchAll(ctx, client, changed)
+	l, err := new(net.ListenConfig).Listen(ctx, "unix", o.Socket)
 	if err != nil {
-		return err
+		return fmt.Errorf("listening for new pods: %w", err)
 	}
+	e := &enforcer{client: client, o: o, announced: newAnnounced(), changed: make(chan struct{}, 1), set: Apply}
 	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return e.announced.serve(ctx, l, e.tell) })
 	enforced := make(chan struct{})
-	group.Go(func() error { return enforce(ctx, all, o, changed, enforced) })
+	group.Go(func() error { return e.enforce(ctx, enforced) })
 	group.Go(func() error {
 		select {
 		case <-enforced:
@@ -75,31 +78,59 @@ func Run(ctx context.Context, cfg *rest.Config, o Options) error {
 	return group.Wait()
 }
 
+type enforcer struct {
+	client    kubernetes.Interface
+	o         Options
+	announced *announced
+	changed   chan struct{} // has room for one
+	set       func(ctx context.Context, rules string) error
+}
+
+// tell makes enforce look again.
+func (e *enforcer) tell() {
+	select {
+	case e.changed <- struct{}{}:
+	default:
+	}
+}
+
 // enforce sets the rules at every change. It closes enforced once it has done
 // so for the first time.
-func enforce(ctx context.Context, all *listers, o Options, changed <-chan struct{}, enforced chan<- struct{}) error {
+func (e *enforcer) enforce(ctx context.Context, enforced chan<- struct{}) error {
+	all, err := e.watchAll(ctx)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
 	last := ""
 	for {
-		rules, err := all.compile(o.Node)
+		rules, found, err := e.compile(all)
 		if err == nil && rules != last {
-			err = Apply(ctx, rules)
+			err = e.set(ctx, rules)
 		}
 		var again <-chan time.Time
 		switch {
 		case err != nil && ctx.Err() == nil:
-			o.Log.Printf("policies: error: %v", err)
+			e.o.Log.Printf("policies: error: %v", err)
 			again = time.After(retryAfter)
 		case err == nil && rules != last:
 			if last == "" {
 				close(enforced)
 			}
 			last = rules
-			o.Log.Printf("policies: %d lines of rules are set", strings.Count(rules, "\n"))
+			e.o.Log.Printf("policies: %d lines of rules are set", strings.Count(rules, "\n"))
+		}
+		if err == nil {
+			for _, c := range found {
+				c.once.Do(func() { close(c.set) })
+			}
 		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-changed:
+		case <-e.changed:
 		case <-again:
 		}
 	}
@@ -123,20 +154,13 @@ type listers struct {
 	policies   networkinglisters.NetworkPolicyLister
 }
 
-// watchAll returns once all is known. What changes from then on is told on
-// changed, which has room for one.
-func watchAll(ctx context.Context, client kubernetes.Interface, changed chan<- struct{}) (*listers, error) {
-	factory := informers.NewSharedInformerFactory(client, 0)
+// watchAll returns once all is known. What changes from then on is told.
+func (e *enforcer) watchAll(ctx context.Context) (*listers, error) {
+	factory := informers.NewSharedInformerFactory(e.client, 0)
 	pods, namespaces, policies := factory.Core().V1().Pods(), factory.Core().V1().Namespaces(), factory.Networking().V1().NetworkPolicies()
-	tell := func() {
-		select {
-		case changed <- struct{}{}:
-		default:
-		}
-	}
 	for _, i := range []cache.SharedIndexInformer{pods.Informer(), namespaces.Informer(), policies.Informer()} {
 		if _, err := i.AddEventHandler(cache.ResourceEventHandlerFuncs{
-			AddFunc: func(any) { tell() }, UpdateFunc: func(any, any) { tell() }, DeleteFunc: func(any) { tell() },
+			AddFunc: func(any) { e.tell() }, UpdateFunc: func(any, any) { e.tell() }, DeleteFunc: func(any) { e.tell() },
 		}); err != nil {
 			return nil, fmt.Errorf("watching the cluster: %w", err)
 		}
@@ -150,19 +174,23 @@ func watchAll(ctx context.Context, client kubernetes.Interface, changed chan<- s
 	return &listers{pods.Lister(), namespaces.Lister(), policies.Lister()}, nil
 }
 
-func (l *listers) compile(node string) (string, error) {
-	w := World{Node: node}
-	var err error
-	if w.Pods, err = l.pods.List(labels.Everything()); err != nil {
-		return "", err
+// compile returns the rules, and whose announced addresses are in them.
+func (e *enforcer) compile(l *listers) (string, []*claim, error) {
+	w := World{Node: e.o.Node}
+	pods, err := l.pods.List(labels.Everything())
+	if err != nil {
+		return "", nil, err
 	}
 	if w.Namespaces, err = l.namespaces.List(labels.Everything()); err != nil {
-		return "", err
+		return "", nil, err
 	}
 	if w.Policies, err = l.policies.List(labels.Everything()); err != nil {
-		return "", err
+		return "", nil, err
 	}
-	return Compile(w)
+	var found []*claim
+	w.Pods, found = e.announced.apply(pods)
+	rules, err := Compile(w)
+	return rules, found, err
 }
 
 // sayEnforced tells by the node's condition that policies are enforced, as

@@ -199,3 +199,29 @@ func TestEgress(t *testing.T) {
 	reach(t, within, to("the namespace itself, by name,", s.client, "get", s.byName()))
 	areCutOff(t, outside)
 }
+
+// A pod is guarded from its first packet on: what it does at once is cut off
+// as well.
+func TestNewPodIsGuarded(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, "nonprod")
+	s.policy(t, "deny", `{podSelector: {}, policyTypes: [Ingress, Egress]}`)
+	away := s.Ready(t, s.elsewhere.Namespace, "stranger")
+	outside := "http://" + away.Status.PodIP + ":8080/"
+	areCutOff(t, to("another namespace", s.client, "get", outside))
+	var names []string
+	for i := range 3 {
+		pod := s.Probe(fmt.Sprintf("hasty-%d", i), "get", outside)
+		pod.Spec.RestartPolicy = corev1.RestartPolicyNever
+		s.Create(t, pod)
+		names = append(names, pod.Name)
+	}
+	for _, name := range names {
+		pod := s.Until(t, s.Namespace, name, "it has ended", func(p *corev1.Pod) bool {
+			return p.Status.Phase == corev1.PodFailed || p.Status.Phase == corev1.PodSucceeded
+		})
+		if log := s.Logs(t, s.Namespace, name); pod.Status.Phase != corev1.PodFailed || !strings.Contains(log, "deadline exceeded") {
+			t.Errorf("%s: %s: %s", name, pod.Status.Phase, log)
+		}
+	}
+}

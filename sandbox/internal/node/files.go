@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"gitlab.com/slipway/slipway/sandbox/internal/netpolicy"
 	"gitlab.com/slipway/slipway/sandbox/internal/process"
 )
 
@@ -22,6 +23,9 @@ func (c Config) writeFiles() error {
 			return fmt.Errorf("making the node's folders: %w", err)
 		}
 	}
+	if err := c.linkPlugins(); err != nil {
+		return err
+	}
 	kubelet, err1 := json.MarshalIndent(c.kubelet(), "", "  ")
 	proxy, err2 := json.MarshalIndent(c.proxy(), "", "  ")
 	cni, err3 := json.MarshalIndent(c.cni(), "", "  ")
@@ -34,6 +38,28 @@ func (c Config) writeFiles() error {
 	} {
 		if err := process.WriteFile(c.path("etc", name), []byte(text)); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// linkPlugins makes the folder of the CNI plugins: the distribution's, and our
+// own, which is this program.
+func (c Config) linkPlugins() error {
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("finding the sandbox's own program: %w", err)
+	}
+	links := map[string]string{netpolicy.PluginName: self}
+	for _, name := range []string{"ptp", "host-local", "loopback"} {
+		links[name] = filepath.Join(c.CNI, name)
+	}
+	if err := errors.Join(os.RemoveAll(c.path("cni")), os.Mkdir(c.path("cni"), 0o755)); err != nil {
+		return fmt.Errorf("linking the CNI plugins: %w", err)
+	}
+	for name, target := range links {
+		if err := os.Symlink(target, c.path("cni", name)); err != nil {
+			return fmt.Errorf("linking the CNI plugins: %w", err)
 		}
 	}
 	return nil
@@ -65,7 +91,7 @@ disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.snapshotter.
     runtime_type = "io.containerd.runc.v2"
     [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
       SystemdCgroup = false
-`, containerdDir, containerdSocket, c.Pause, c.CNI, c.path("etc", "net.d"), c.path("etc", "certs.d"))
+`, containerdDir, containerdSocket, c.Pause, c.path("cni"), c.path("etc", "net.d"), c.path("etc", "certs.d"))
 }
 
 // registryHost leads references of the registry on the host's loopback over
@@ -88,7 +114,7 @@ func (c Config) cni() map[string]any {
 				"ranges": [][]any{{map[string]any{"subnet": c.Network.Pods().String()}}},
 				"routes": []any{map[string]any{"dst": "0.0.0.0/0"}},
 			},
-		}},
+		}, map[string]any{"type": netpolicy.PluginName, "socket": EnforcerSocket}},
 	}
 }
 

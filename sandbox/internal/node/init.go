@@ -25,13 +25,13 @@ type child struct {
 // ends with the node, and the node with each of them.
 func (c Config) children() []child {
 	return []child{
+		{name: "network-policy", argv: c.Enforcer, ready: dials(EnforcerSocket)},
 		{name: "containerd", argv: []string{"containerd", "--config", c.path("etc", "containerd.toml")}, ready: dials(containerdSocket)},
 		{name: "kubelet", argv: []string{
 			c.Kubernetes, "kubelet", "--config", c.path("etc", "kubelet.yaml"), "--kubeconfig", c.KubeletConfig, "--root-dir", kubeletDir,
 			"--hostname-override", c.Name, "--node-ip", c.Network.Node().String(), "--register-with-taints", join(c.Taints), "--node-labels", join(c.Labels),
 		}},
 		{name: "kube-proxy", argv: []string{c.Kubernetes, "kube-proxy", "--config", c.path("etc", "kube-proxy.yaml"), "--hostname-override", c.Name}},
-		{name: "network-policy", argv: c.Enforcer},
 	}
 }
 
@@ -117,6 +117,9 @@ const (
 	volumesDir       = "/var/lib/volumes"
 	containerdDir    = "/var/lib/containerd"
 	containerdSocket = "/run/containerd/containerd.sock"
+
+	// EnforcerSocket is where new pods are announced to what enforces policies.
+	EnforcerSocket = "/run/network-policy.sock"
 )
 
 // mounts gives the node its own view of the folders that node programs write

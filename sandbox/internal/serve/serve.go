@@ -180,7 +180,7 @@ func runNodePolicy(ctx context.Context, config string, logger *log.Logger) error
 	if err != nil {
 		return fmt.Errorf("reading the kubeconfig: %w", err)
 	}
-	return netpolicy.Run(ctx, rest, netpolicy.Options{Node: cfg.Name, Log: logger})
+	return netpolicy.Run(ctx, rest, netpolicy.Options{Node: cfg.Name, Socket: node.EnforcerSocket, Log: logger})
 }
 
 func serveHTTP(ctx context.Context, l net.Listener, handler http.Handler, logger *log.Logger) error {
