@@ -13,6 +13,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log"
 	"net"
@@ -75,7 +76,10 @@ func Run(ctx context.Context, cfg *rest.Config, o Options) error {
 		}
 		return nil
 	})
-	return group.Wait()
+	if err := group.Wait(); !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
 }
 
 type enforcer struct {
@@ -99,9 +103,6 @@ func (e *enforcer) tell() {
 func (e *enforcer) enforce(ctx context.Context, enforced chan<- struct{}) error {
 	all, err := e.watchAll(ctx)
 	if err != nil {
-		if ctx.Err() != nil {
-			return nil
-		}
 		return err
 	}
 	last := ""
