@@ -11,7 +11,7 @@ import (
 )
 
 // killTests is what the kill schedules of the programs are called.
-const killTests = "^TestKilled"
+const killTests = "^TestKillSchedule"
 
 // script runs the tests of a program in a sandbox that is stopped at the end.
 // No test may live on an identity that stands in the environment.
@@ -20,7 +20,7 @@ trap 'bin/sandbox down' EXIT
 bin/sandbox up
 eval "$(bin/sandbox env)"
 unset AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_ENDPOINT_URL AWS_REGION KUBECONFIG
-go test -count=1 -v -timeout 60m -run "$1" "$2"`
+go test -p 1 -count=1 -v -timeout 60m -run "$1" "$2"`
 
 // programs measures the kill schedule of a program: its tests try every point
 // where the variable SLIPWAY_CHAOS names a file, and write their figures there.

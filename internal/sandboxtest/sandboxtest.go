@@ -18,6 +18,9 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/client-go/tools/clientcmd/api"
+
+	"gitlab.com/slipway/slipway/internal/faultproxy"
 )
 
 // Sandbox is what sandbox.json says of the running sandbox.
@@ -107,6 +110,33 @@ func (s *Sandbox) Rest(t testing.TB, cluster string) *rest.Config {
 	}
 	cfg.QPS = -1
 	return cfg
+}
+
+// Through starts a fault proxy before a cluster's API server, and returns it
+// with a kubeconfig, written into dir, that goes through it as administrator.
+func (s *Sandbox) Through(t testing.TB, cluster, dir string, c faultproxy.Config) (*faultproxy.Proxy, string) {
+	t.Helper()
+	admin := s.Rest(t, cluster)
+	var err error
+	if c.TLS, err = rest.TLSConfigFor(admin); err != nil {
+		t.Fatal(err)
+	}
+	c.Part, c.Upstream = faultproxy.Kubernetes(), admin.Host
+	p, err := faultproxy.Start(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Close)
+	kc := api.NewConfig()
+	kc.Clusters["proxy"] = &api.Cluster{Server: p.URL, CertificateAuthorityData: p.CA()}
+	kc.AuthInfos["proxy"] = &api.AuthInfo{}
+	kc.Contexts["proxy"] = &api.Context{Cluster: "proxy", AuthInfo: "proxy"}
+	kc.CurrentContext = "proxy"
+	path := filepath.Join(dir, "kubeconfig-through-proxy")
+	if err := clientcmd.WriteToFile(*kc, path); err != nil {
+		t.Fatal(err)
+	}
+	return p, path
 }
 
 // Namespace makes a namespace for the test and deletes it at the end.

@@ -14,9 +14,9 @@ type Deployment struct {
 	Environment string
 	SHA         string
 	Ref         string
-	Pipeline    int64  // of the job that deployed; 0 where the record was made through the API
-	Status      string // running | success | failed | canceled
-	Finished    time.Time
+	Pipeline    int64     // of the job that deployed; 0 where the record was made through the API
+	Status      string    // running | success | failed | canceled
+	Finished    time.Time // of a record to make: when what it tells of was done
 }
 
 // deploymentPages bounds how far back records are read: 100 to a page.
@@ -47,8 +47,14 @@ func (c *Client) Deployments(ctx context.Context, project any, environment strin
 	return all, nil
 }
 
-// Deploy makes a deployment record and returns it as read back.
+// Deploy makes a deployment record and returns it as read back. A record that
+// says the same and is not older than d.Finished, where that is set, stands for
+// this one: a run that died after its call, or whose reply was lost, made it.
 func (c *Client) Deploy(ctx context.Context, project any, d Deployment) (Deployment, error) {
+	standing, err := c.standing(ctx, project, d)
+	if err != nil || standing.ID != 0 {
+		return standing, err
+	}
 	made, _, err := c.api.Deployments.CreateProjectDeployment(project, &gitlab.CreateProjectDeploymentOptions{
 		Environment: &d.Environment, Ref: &d.Ref, SHA: &d.SHA, Tag: gitlab.Ptr(false),
 		Status: gitlab.Ptr(gitlab.DeploymentStatusValue(d.Status)),
@@ -65,6 +71,26 @@ func (c *Client) Deploy(ctx context.Context, project any, d Deployment) (Deploym
 		return got, fmt.Errorf("reading back deployment %d of project %v: it says %s of %q to %q", made.ID, project, got.Status, got.SHA, got.Environment)
 	}
 	return got, nil
+}
+
+// standing returns the record of an earlier attempt, or the zero value.
+func (c *Client) standing(ctx context.Context, project any, d Deployment) (Deployment, error) {
+	if d.Finished.IsZero() {
+		return Deployment{}, nil
+	}
+	status := d.Status
+	newest, _, err := c.api.Deployments.ListProjectDeployments(project, &gitlab.ListProjectDeploymentsOptions{
+		ListOptions: gitlab.ListOptions{PerPage: 100}, OrderBy: gitlab.Ptr("id"), Sort: gitlab.Ptr("desc"), Environment: &d.Environment, Status: &status,
+	}, gitlab.WithContext(ctx))
+	if err != nil {
+		return Deployment{}, fmt.Errorf("listing the deployments of project %v in %q: %w", project, d.Environment, Denied(err))
+	}
+	for _, one := range newest {
+		if got := deployment(one); got.SHA == d.SHA && !got.Finished.Before(d.Finished) {
+			return got, nil
+		}
+	}
+	return Deployment{}, nil
 }
 
 func deployment(d *gitlab.Deployment) Deployment {

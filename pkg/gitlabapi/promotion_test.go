@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"gitlab.com/slipway/slipway/pkg/gitlabapi"
 	"gitlab.com/slipway/slipway/pkg/gitlabapi/gitlabapitest"
@@ -71,6 +72,33 @@ func TestDeployments(t *testing.T) {
 	}
 	if _, err := c.Commit(t.Context(), 77, strings.Repeat("0", 40)); !gitlabapi.NotFound(err) {
 		t.Errorf("Commit of nothing = %v", err)
+	}
+}
+
+// TestDeployAgain: a record that an earlier attempt has made is not made twice,
+// and an older one of the same commit is another deployment's.
+func TestDeployAgain(t *testing.T) {
+	endpoint, sha := instance(t)
+	c, err := gitlabapi.New(gitlabapi.Config{URL: "https://gitlab.example.com", Endpoint: endpoint, Token: maintainer})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := gitlabapi.Deployment{Environment: "stage", SHA: sha, Ref: "main", Status: "success", Finished: time.Now().Add(-time.Minute)}
+	first, err := c.Deploy(t.Context(), 77, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := c.Deploy(t.Context(), 77, d); err != nil || again.ID != first.ID {
+		t.Errorf("Deploy again = %+v, %v; want deployment %d", again, err, first.ID)
+	}
+	failed := d
+	failed.Status = "failed"
+	later := d
+	later.Finished = first.Finished.Add(time.Second)
+	for _, other := range []gitlabapi.Deployment{failed, later} {
+		if got, err := c.Deploy(t.Context(), 77, other); err != nil || got.ID == first.ID {
+			t.Errorf("Deploy of %+v = %+v, %v; want a record of its own", other, got, err)
+		}
 	}
 }
 

@@ -21,6 +21,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
@@ -187,6 +188,9 @@ func (w *world) expire() {
 	w.t.Helper()
 	leases := w.client.CoordinationV1().Leases(w.namespace)
 	l, err := leases.Get(w.t.Context(), "slipway-orders", metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return // the run did not get as far as that
+	}
 	w.must(err)
 	old := metav1.NewMicroTime(time.Now().Add(-3 * time.Minute))
 	l.Spec.RenewTime = &old

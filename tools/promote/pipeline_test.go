@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -23,6 +24,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/registry"
 	gitlab "gitlab.com/gitlab-org/api/client-go/v2"
 
+	"gitlab.com/slipway/slipway/internal/faultproxy"
 	"gitlab.com/slipway/slipway/internal/mototest"
 	"gitlab.com/slipway/slipway/pkg/bundle"
 	"gitlab.com/slipway/slipway/pkg/bundle/bundletest"
@@ -60,17 +62,28 @@ record:
     - slipway-promote record --service $[[ inputs.service ]] --bundle $[[ inputs.bundle ]] --target $[[ inputs.target ]]
 `
 
-type chain struct {
-	t        *testing.T
-	endpoint string
-	registry string
-	gitlab   *gitlab.Client
-	key      string
-	cfg      aws.Config
+// parts are what a GitLab's jobs work with: a signing key and a registry, both
+// behind proxies, and the program on their PATH.
+type parts struct {
+	t             *testing.T
+	bin, snapshot string
+	runner        []string
+	moto          string
+	registry      string
+	key           string
+	cfg           aws.Config
+	log           *faultproxy.Log
 }
 
-// newChain starts a GitLab whose jobs find the program on PATH, and a registry.
-func newChain(t *testing.T) *chain {
+// chain is a GitLab with its jobs.
+type chain struct {
+	*parts
+	endpoint string
+	gitlab   *gitlab.Client
+	stop     func()
+}
+
+func newParts(t *testing.T) *parts {
 	runner := os.Getenv("SLIPWAY_GITLAB_CI_LOCAL")
 	if runner == "" {
 		if os.Getenv("CI") == "true" {
@@ -78,16 +91,15 @@ func newChain(t *testing.T) *chain {
 		}
 		t.Skip("needs gitlab-ci-local: run make test, or set SLIPWAY_GITLAB_CI_LOCAL to its command line")
 	}
-	moto := mototest.Start(t)
-	c := &chain{t: t}
-	bin := t.TempDir()
-	c.sh(".", "go build -o '"+bin+"/slipway-promote' .")
+	p := &parts{t: t, bin: t.TempDir(), runner: strings.Fields(runner), log: &faultproxy.Log{}}
+	p.moto = p.proxy(faultproxy.AWS(), mototest.Start(t))
+	p.sh(".", "go build -o '"+p.bin+"/slipway-promote' .")
 	reg := httptest.NewServer(registry.New(registry.WithReferrersSupport(true), registry.Logger(log.New(io.Discard, "", 0))))
 	t.Cleanup(reg.Close)
-	c.registry = strings.TrimPrefix(reg.URL, "http://")
-	c.signingKey(moto)
-	snapshot := filepath.Join(bin, "snapshot.json")
-	raw, err := json.Marshal(landscape.Snapshot{APIVersion: "slipway/v1", Kind: "LandscapeSnapshot", Name: "nsflow", Region: "eu-central-1", BundleKey: c.key,
+	p.registry = strings.TrimPrefix(p.proxy(faultproxy.Registry(), reg.URL), "http://")
+	p.signingKey()
+	p.snapshot = filepath.Join(p.bin, "snapshot.json")
+	raw, err := json.Marshal(landscape.Snapshot{APIVersion: "slipway/v1", Kind: "LandscapeSnapshot", Name: "nsflow", Region: "eu-central-1", BundleKey: p.key,
 		GitLab:       landscape.GitLab{URL: issuer, Audience: issuer, Environments: landscape.Project{Path: "nsflow/environments", ID: 43}},
 		Environments: map[string]landscape.Environment{"dev": {}, "stage": {Gated: true}},
 		Services:     map[string]landscape.Service{"orders": {Project: landscape.Project{Path: "nsflow/orders", ID: 77}, Environments: []string{"dev", "stage"}}},
@@ -95,9 +107,27 @@ func newChain(t *testing.T) *chain {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(snapshot, raw, 0o644); err != nil {
+	if err := os.WriteFile(p.snapshot, raw, 0o644); err != nil {
 		t.Fatal(err)
 	}
+	return p
+}
+
+// proxy starts a proxy of the parts' log and returns its address.
+func (p *parts) proxy(part faultproxy.Part, upstream string) string {
+	p.t.Helper()
+	proxy, err := faultproxy.Start(faultproxy.Config{Part: part, Upstream: upstream, Log: p.log})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.t.Cleanup(proxy.Close)
+	return proxy.URL
+}
+
+// newChain starts a GitLab whose jobs find the program on PATH.
+func newChain(p *parts) *chain {
+	t := p.t
+	c := &chain{parts: p}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -107,42 +137,43 @@ func newChain(t *testing.T) *chain {
 		Projects: []gitlabapitest.Project{
 			{ID: 43, Path: "nsflow/environments", DefaultBranch: "main", ProtectedBranches: []string{"main"}, JobTokenAllowlist: []int64{77}, PushForJobToken: true},
 			{ID: 77, Path: "nsflow/orders", DefaultBranch: "main", ProtectedBranches: []string{"main"}, JobTokenAllowlist: []int64{43}}},
-		Runner: gitlabapitest.Runner{Command: strings.Fields(runner), Path: []string{bin},
-			Env: map[string]string{"SLIPWAY_LANDSCAPE": snapshot, "AWS_ENDPOINT_URL": moto, "AWS_REGION": "eu-central-1"}}})
+		Runner: gitlabapitest.Runner{Command: p.runner, Path: []string{p.bin},
+			Env: map[string]string{"SLIPWAY_LANDSCAPE": p.snapshot, "AWS_ENDPOINT_URL": p.moto, "AWS_REGION": "eu-central-1"}}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	h := &http.Server{Handler: server}
 	go func() { _ = h.Serve(listener) }()
-	t.Cleanup(func() { server.Close(); _ = h.Close() })
+	c.stop = sync.OnceFunc(func() { server.Close(); _ = h.Close() })
+	t.Cleanup(c.stop)
 	if c.gitlab, err = gitlab.NewClient(adminToken, gitlab.WithBaseURL(c.endpoint)); err != nil {
 		t.Fatal(err)
 	}
 	return c
 }
 
-func (c *chain) signingKey(moto string) {
-	c.t.Setenv("AWS_ENDPOINT_URL", moto)
-	c.t.Setenv("AWS_ACCESS_KEY_ID", "test")
-	c.t.Setenv("AWS_SECRET_ACCESS_KEY", "testtest")
+func (p *parts) signingKey() {
+	p.t.Setenv("AWS_ENDPOINT_URL", p.moto)
+	p.t.Setenv("AWS_ACCESS_KEY_ID", "test")
+	p.t.Setenv("AWS_SECRET_ACCESS_KEY", "testtest")
 	var err error
-	if c.cfg, err = config.LoadDefaultConfig(c.t.Context(), config.WithRegion("eu-central-1")); err != nil {
-		c.t.Fatal(err)
+	if p.cfg, err = config.LoadDefaultConfig(p.t.Context(), config.WithRegion("eu-central-1")); err != nil {
+		p.t.Fatal(err)
 	}
-	key, err := kms.NewFromConfig(c.cfg).CreateKey(c.t.Context(), &kms.CreateKeyInput{KeySpec: types.KeySpecEccNistP256, KeyUsage: types.KeyUsageTypeSignVerify})
+	key, err := kms.NewFromConfig(p.cfg).CreateKey(p.t.Context(), &kms.CreateKeyInput{KeySpec: types.KeySpecEccNistP256, KeyUsage: types.KeyUsageTypeSignVerify})
 	if err != nil {
-		c.t.Fatal(err)
+		p.t.Fatal(err)
 	}
-	c.key = *key.KeyMetadata.Arn
+	p.key = *key.KeyMetadata.Arn
 }
 
-func (c *chain) sh(dir, script string) string {
-	c.t.Helper()
+func (p *parts) sh(dir, script string) string {
+	p.t.Helper()
 	cmd := exec.Command("sh", "-ec", script)
 	cmd.Dir = dir
 	out, err := cmd.CombinedOutput()
 	if err != nil {
-		c.t.Fatalf("%s: %v\n%s", script, err, out)
+		p.t.Fatalf("%s: %v\n%s", script, err, out)
 	}
 	return strings.TrimSpace(string(out))
 }
@@ -210,13 +241,33 @@ func (c *chain) request(path string) *http.Request {
 	return req
 }
 
+// candidate makes a signed bundle of a commit that was deployed to dev, and
+// returns its reference.
+func (c *chain) candidate(commit string) string {
+	c.t.Helper()
+	ref := bundletest.Push(c.t, c.registry+"/nsflow/orders/bundle", bundle.Config{Service: "orders", Commit: commit, Project: bundle.Project{Path: "nsflow/orders", ID: 77}}, bundle.ArtifactType)
+	c.sign(ref, commit)
+	if _, _, err := c.gitlab.Deployments.CreateProjectDeployment(77, &gitlab.CreateProjectDeploymentOptions{Environment: gitlab.Ptr("dev"), Ref: gitlab.Ptr("main"),
+		SHA: &commit, Tag: gitlab.Ptr(false), Status: gitlab.Ptr(gitlab.DeploymentStatusSuccess)}); err != nil {
+		c.t.Fatal(err)
+	}
+	return ref
+}
+
+// clone returns a clone of the environments project.
+func (c *chain) clone() string {
+	c.t.Helper()
+	dir := c.t.TempDir()
+	c.sh(dir, "git clone --quiet "+strings.Replace(c.endpoint, "://", "://oauth2:"+adminToken+"@", 1)+"/nsflow/environments.git .")
+	return dir
+}
+
 // TestPromotionByPipelines presses the button: request in the service's job,
 // run and record in the environments project's.
 func TestPromotionByPipelines(t *testing.T) {
-	c := newChain(t)
+	c := newChain(newParts(t))
 	c.push("nsflow/environments", map[string]string{".gitlab-ci.yml": environmentsPipeline, "stage/orders.values.yaml": "replicas: 2\n",
 		"promotion.yaml": "apiVersion: slipway/v1\nkind: Promotion\norder: [dev, stage]\ngates: {stage: {healthy: 0s, actor: {notAuthor: true}}}\n"})
-	repository := c.registry + "/nsflow/orders/bundle"
 	// The bundle names the commit, so that it comes after it, in a file.
 	file := filepath.Join(t.TempDir(), "bundle")
 	commit := c.push("nsflow/orders", map[string]string{".gitlab-ci.yml": `promote:
@@ -226,13 +277,7 @@ func TestPromotionByPipelines(t *testing.T) {
     - export SLIPWAY_BUNDLE=$(cat ` + file + `)
     - slipway-promote request --to stage
 `})
-	ref := bundletest.Push(t, repository, bundle.Config{Service: "orders", Commit: commit, Project: bundle.Project{Path: "nsflow/orders", ID: 77}}, bundle.ArtifactType)
-	c.sign(ref, commit)
-	if err := os.WriteFile(file, []byte(ref), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if _, _, err := c.gitlab.Deployments.CreateProjectDeployment(77, &gitlab.CreateProjectDeploymentOptions{Environment: gitlab.Ptr("dev"), Ref: gitlab.Ptr("main"),
-		SHA: &commit, Tag: gitlab.Ptr(false), Status: gitlab.Ptr(gitlab.DeploymentStatusSuccess)}); err != nil {
+	if err := os.WriteFile(file, []byte(c.candidate(commit)), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	list, _, err := c.gitlab.Pipelines.ListProjectPipelines(77, nil)
@@ -258,9 +303,7 @@ func TestPromotionByPipelines(t *testing.T) {
 			t.Errorf("%q is not in\n%s", want, logs)
 		}
 	}
-	clone := t.TempDir()
-	c.sh(clone, "git clone --quiet "+strings.Replace(c.endpoint, "://", "://oauth2:"+adminToken+"@", 1)+"/nsflow/environments.git .")
-	if got := c.sh(clone, "git log --format='%an: %s'"); got != "Slipway: orders in stage: deployed\nSlipway: promote orders to stage\nBob: first" {
+	if got := c.sh(c.clone(), "git log --format='%an: %s'"); got != "Slipway: orders in stage: deployed\nSlipway: promote orders to stage\nBob: first" {
 		t.Errorf("the history is\n%s", got)
 	}
 	deployments, _, err := c.gitlab.Deployments.ListProjectDeployments(77, &gitlab.ListProjectDeploymentsOptions{Environment: gitlab.Ptr("stage")})
@@ -271,26 +314,26 @@ func TestPromotionByPipelines(t *testing.T) {
 
 // sign signs as slipway-deploy bundle does, over RAW: moto takes a DIGEST for a
 // message and hashes it again.
-func (c *chain) sign(ref, commit string) {
-	c.t.Helper()
+func (p *parts) sign(ref, commit string) {
+	p.t.Helper()
 	parsed, err := bundle.Parse(ref)
 	if err != nil {
-		c.t.Fatal(err)
+		p.t.Fatal(err)
 	}
 	payload, err := json.Marshal(bundle.Statement{Digest: parsed.Digest, Repository: parsed.Repository, Service: "orders", Commit: commit})
 	if err != nil {
-		c.t.Fatal(err)
+		p.t.Fatal(err)
 	}
 	message := fmt.Appendf(nil, "DSSEv1 %d %s %d %s", len(seal.BundleType), seal.BundleType, len(payload), payload)
-	out, err := kms.NewFromConfig(c.cfg).Sign(c.t.Context(), &kms.SignInput{KeyId: &c.key, Message: message,
+	out, err := kms.NewFromConfig(p.cfg).Sign(p.t.Context(), &kms.SignInput{KeyId: &p.key, Message: message,
 		MessageType: types.MessageTypeRaw, SigningAlgorithm: types.SigningAlgorithmSpecEcdsaSha256})
 	if err != nil {
-		c.t.Fatal(err)
+		p.t.Fatal(err)
 	}
 	envelope, err := json.Marshal(seal.Envelope{PayloadType: seal.BundleType, Payload: base64.StdEncoding.EncodeToString(payload),
-		Signatures: []seal.Signature{{KeyID: c.key, Sig: base64.StdEncoding.EncodeToString(out.Signature)}}})
+		Signatures: []seal.Signature{{KeyID: p.key, Sig: base64.StdEncoding.EncodeToString(out.Signature)}}})
 	if err != nil {
-		c.t.Fatal(err)
+		p.t.Fatal(err)
 	}
-	bundletest.Sign(c.t, ref, envelope)
+	bundletest.Sign(p.t, ref, envelope)
 }

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net/http"
-	"path"
 	"slices"
 	"strings"
 )
@@ -14,62 +13,105 @@ import (
 type user struct {
 	User
 	Admin bool
+	Bot   bool
+}
+
+// GitLab's access levels.
+const (
+	guest      = 10
+	reporter   = 20
+	developer  = 30
+	maintainer = 40
+	owner      = 50
+	adminOnly  = 60
+)
+
+func levelName(level int) string {
+	switch {
+	case level >= owner:
+		return "owner"
+	case level >= maintainer:
+		return "maintainer"
+	case level >= developer:
+		return "developer"
+	case level >= reporter:
+		return "reporter"
+	}
+	return "guest"
 }
 
 func (u user) levelName() string {
-	switch {
-	case u.Admin || u.AccessLevel >= 50:
+	if u.Admin {
 		return "owner"
-	case u.AccessLevel >= 40:
-		return "maintainer"
-	case u.AccessLevel >= 30:
-		return "developer"
 	}
-	return "reporter"
+	return levelName(u.AccessLevel)
 }
 
 func (u user) atLeast(level int) bool { return u.Admin || u.AccessLevel >= level }
 
-const (
-	reporter   = 20
-	developer  = 30
-	maintainer = 40
-)
-
 func (s *Server) admin() user {
-	return user{User: User{ID: 1, Login: "root", Name: "Administrator", Email: "admin@" + "example.com", Token: s.cfg.AdminToken, AccessLevel: 50}, Admin: true}
+	return user{User: User{ID: 1, Login: "root", Name: "Administrator", Email: "admin@" + "example.com", Token: s.cfg.AdminToken, AccessLevel: owner}, Admin: true}
 }
 
+// user finds a person or a bot; the caller holds the lock, or asks for someone that no call can remove.
 func (s *Server) user(id int64) user {
 	for _, u := range s.cfg.Users {
 		if u.ID == id {
 			return user{User: u}
 		}
 	}
+	if b := s.st.Bots[id]; b != nil {
+		return user{User: User{ID: b.ID, Login: b.Login, Name: b.Name, Email: b.Login + "@noreply.example.com"}, Bot: true}
+	}
 	return s.admin()
+}
+
+// known says whether a user of that id exists.
+func (s *Server) known(id int64) bool { return id == s.admin().ID || s.user(id).ID == id && id != 0 }
+
+// in returns a user with the access level that holds in a project.
+func (s *Server) in(p *project, u user) user {
+	if level, ok := p.Members[u.ID]; ok && !u.Admin {
+		u.AccessLevel = level
+	}
+	return u
 }
 
 // caller is who sends a request: a person, a running job, or neither.
 type caller struct {
-	user *user
-	job  *job
+	user  *user
+	job   *job
+	token *accessToken // nil for a token that may do everything its user may
 }
 
 func (c caller) anonymous() bool { return c.user == nil && c.job == nil }
 
 func same(a, b string) bool { return a != "" && subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1 }
 
-func (s *Server) personOf(token string) *user {
+// personOf finds who a token belongs to. A token with scopes that has ended is an error of its own.
+func (s *Server) personOf(token string) (caller, *failure) {
 	if same(token, s.cfg.AdminToken) {
 		u := s.admin()
-		return &u
+		return caller{user: &u}, nil
 	}
 	for _, u := range s.cfg.Users {
 		if same(token, u.Token) {
-			return &user{User: u}
+			return caller{user: &user{User: u}}, nil
 		}
 	}
-	return nil
+	sum := hashToken(token)
+	for _, t := range s.st.AccessTokens {
+		if !same(sum, t.Hash) {
+			continue
+		}
+		if f := s.ended(t); f != nil {
+			return caller{}, f
+		}
+		t.LastUsedAt = ptr(s.now())
+		u := s.user(t.User)
+		return caller{user: &u, token: t}, nil
+	}
+	return caller{}, fail(http.StatusUnauthorized, "401 Unauthorized")
 }
 
 // jobOf finds the running job that a token belongs to. A token dies with its job.
@@ -92,14 +134,23 @@ func hashToken(token string) string {
 }
 
 // caller reads the credential of an API request. A credential that is given and is not valid is an error, as on
-// GitLab, even where none would have been needed.
-func (s *Server) caller(r *http.Request, jobTokens bool) (caller, *failure) {
+// GitLab, even where none would have been needed. basic says that a basic login is one as well.
+func (s *Server) caller(r *http.Request, jobTokens, basic bool) (caller, *failure) {
+	if name, password, given := r.BasicAuth(); basic && given {
+		if name != "gitlab-ci-token" {
+			return s.personOf(password)
+		}
+		if j := s.jobOf(password); j != nil {
+			return caller{job: j}, nil
+		}
+		return caller{}, fail(http.StatusUnauthorized, "401 Unauthorized")
+	}
 	if token := r.Header.Get("JOB-TOKEN"); token != "" {
 		j := s.jobOf(token)
 		if j == nil {
 			return caller{}, fail(http.StatusUnauthorized, "401 Unauthorized")
 		}
-		if !jobTokens {
+		if !jobTokens || basic {
 			return caller{}, nil // GitLab does not look at a job token on routes that do not take one
 		}
 		return caller{job: j}, nil
@@ -114,50 +165,53 @@ func (s *Server) caller(r *http.Request, jobTokens bool) (caller, *failure) {
 	if token == "" {
 		return caller{}, nil
 	}
-	u := s.personOf(token)
-	if u == nil {
-		if j := s.jobOf(token); j != nil && jobTokens {
-			return caller{job: j}, nil
-		}
-		return caller{}, fail(http.StatusUnauthorized, "401 Unauthorized")
+	if j := s.jobOf(token); j != nil && jobTokens {
+		return caller{job: j}, nil
 	}
-	return caller{user: u}, nil
+	return s.personOf(token)
 }
 
-// enter decides whether the caller may see the project at all: a person may, a job by the project's allow-list,
+// enter decides whether the caller may see the project at all: a member may, a job by the project's allow-list,
 // anyone if it is public. A private project does not exist for those who may not see it.
 func (s *Server) enter(c caller, p *project) *failure {
 	switch {
-	case c.user != nil, p.Public && c.job == nil:
+	case c.job == nil && (p.Public || c.user != nil && s.in(p, *c.user).atLeast(guest)):
 		return nil
-	case c.job != nil:
-		if p.Public || c.job.Project == p.ID || slices.Contains(p.Allowlist, c.job.Project) {
-			return nil
-		}
+	case c.job == nil:
+		return notFound("Project")
+	case !s.lets(p, c.job):
 		return fail(http.StatusForbidden, fmt.Sprintf("403 Forbidden - Authentication by CI/CD job token not allowed from %s to %s.",
 			s.st.Projects[c.job.Project].Path, p.Path))
+	case !p.Public && !s.in(p, s.user(c.job.User)).atLeast(guest):
+		return notFound("Project") // a job token may no more than who started the job
 	}
-	return fail(http.StatusNotFound, "404 Project Not Found")
+	return nil
 }
 
-// person is who a request counts as: a job acts with the rights of the user who started it.
-func (s *Server) person(c caller) user {
-	switch {
-	case c.user != nil:
-		return *c.user
-	case c.job != nil:
-		return s.user(c.job.User)
+// lets says whether a project lets the token of a job in: by itself, by its allow-list of projects or of groups.
+func (s *Server) lets(p *project, j *job) bool {
+	if p.Public || j.Project == p.ID || slices.Contains(p.Allowlist, j.Project) {
+		return true
 	}
-	return user{}
-}
-
-func (p *Project) protects(ref string, tag bool) bool {
-	patterns := p.ProtectedBranches
-	if tag {
-		patterns = p.ProtectedTags
-	}
-	return slices.ContainsFunc(patterns, func(pattern string) bool {
-		ok, err := path.Match(pattern, ref)
-		return err == nil && ok || pattern == ref
+	from := s.st.Projects[j.Project].Path
+	return slices.ContainsFunc(p.AllowedGroups, func(id int64) bool {
+		g := s.st.Groups[id]
+		return g != nil && strings.HasPrefix(from, g.Path+"/")
 	})
+}
+
+// person is who a request counts as: a job acts with the rights of the user who started it. In a project, it has
+// the access level that holds there.
+func (c *call) person() user {
+	var u user
+	switch {
+	case c.caller.user != nil:
+		u = *c.caller.user
+	case c.caller.job != nil:
+		u = c.s.user(c.caller.job.User)
+	}
+	if c.project != nil {
+		u = c.s.in(c.project, u)
+	}
+	return u
 }

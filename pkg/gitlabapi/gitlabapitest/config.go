@@ -28,6 +28,9 @@ type Config struct {
 	Endpoint string
 	// Registry is the address of the container registry, host:port.
 	Registry string
+	// Free leaves out what GitLab asks money for: protected environments, approvals, users and groups in protections,
+	// scopes of group variables.
+	Free bool
 	// AdminToken is the administrator's access token.
 	AdminToken string
 	Users      []User
@@ -35,14 +38,15 @@ type Config struct {
 	Runner     Runner
 }
 
-// User is a person with an access token. The same access level holds in every project.
+// User is a person with an access token of the scope api. The access level holds in every project that has not
+// given the person another one.
 type User struct {
 	ID    int64
 	Login string
 	Name  string
 	Email string
 	Token string
-	// AccessLevel is GitLab's number: 20 reporter, 30 developer, 40 maintainer, 50 owner.
+	// AccessLevel is GitLab's number: 10 guest, 20 reporter, 30 developer, 40 maintainer, 50 owner.
 	AccessLevel int
 }
 
@@ -54,6 +58,8 @@ type Project struct {
 	DefaultBranch     string
 	ProtectedBranches []string
 	ProtectedTags     []string
+	// ForkedFrom is the project that this one is a fork of, if it is one.
+	ForkedFrom int64
 	// AllowForcePush lets maintainers rewrite protected branches.
 	AllowForcePush bool
 	// Public lets anyone read the repository, without a token.
@@ -62,6 +68,8 @@ type Project struct {
 	JobTokenAllowlist []int64
 	// SubClaimComponents is ci_id_token_sub_claim_components; GitLab's default where empty.
 	SubClaimComponents []string
+	// PathUsedBefore says that another project once had this path: ID tokens whose subject names the path are refused.
+	PathUsedBefore bool
 	// PushForJobToken is ci_push_repository_for_job_token_allowed.
 	PushForJobToken bool
 	// VariablesRole is ci_pipeline_variables_minimum_override_role: who may give a pipeline variables of its own;

@@ -99,8 +99,8 @@ type listed struct {
 }
 
 // definitions joins the two views gitlab-ci-local has of one configuration: the list, where rules are decided, and
-// the preview, where everything else is.
-func definitions(list []listed, preview []byte, variables map[string]string) ([]definition, []string, error) {
+// the preview, where everything else is. In a merge request's pipeline, a job without rules is not meant.
+func definitions(list []listed, preview []byte, variables map[string]string, merge bool) ([]definition, []string, error) {
 	var merged map[string]any
 	if err := yaml.Unmarshal(preview, &merged); err != nil {
 		return nil, nil, fmt.Errorf("reading the expanded configuration: %w", err)
@@ -123,6 +123,9 @@ func definitions(list []listed, preview []byte, variables map[string]string) ([]
 		}
 		if !ok {
 			return nil, nil, fmt.Errorf("jobs:%s is not in the expanded configuration", l.Name)
+		}
+		if _, ok := raw["rules"]; merge && !ok {
+			continue
 		}
 		if _, ok := raw["trigger"]; ok {
 			return nil, nil, fmt.Errorf("jobs:%s trigger jobs are not run by this server: call the trigger API from a script", l.Name)

@@ -4,121 +4,23 @@ import (
 	"cmp"
 	"net/http"
 	"slices"
-	"strings"
 	"time"
 )
 
-func (s *Server) environmentNamed(p int64, name string) *environment {
-	for _, e := range s.st.Environments {
-		if e.Project == p && e.Name == name {
-			return e
-		}
+func deploymentEndpoints() []endpoint {
+	const one = "/projects/:id/deployments/:deployment"
+	return []endpoint{
+		{"GET", "/projects/:id/deployments", true, reporter, locked((*call).listDeployments)},
+		{"POST", "/projects/:id/deployments", true, developer, (*call).createDeployment},
+		{"GET", one, true, reporter, with((*call).deployment, func(c *call, d *deployment) *failure { return c.answer(c.s.deploymentJSON(d)) })},
+		{"PUT", one, true, developer, with((*call).deployment, (*call).putDeployment)},
+		{"DELETE", one, true, maintainer, with((*call).deployment, (*call).deleteDeployment)},
+		{"POST", one + "/approval", true, developer, with((*call).deployment, (*call).approveDeployment)},
 	}
-	return nil
 }
 
-// environmentFor finds or makes the environment a job names; the caller holds the lock.
-func (s *Server) environmentFor(p int64, e *jobEnvironment) *environment {
-	env := s.environmentNamed(p, e.Name)
-	if env == nil {
-		env = &environment{ID: s.st.next("environment"), Project: p, Name: e.Name, Tier: e.tier(), State: "available", CreatedAt: s.now(), UpdatedAt: s.now()}
-		s.st.Environments[env.ID] = env
-	}
-	return env
-}
-
-func (s *Server) environmentJSON(e *environment, last bool) map[string]any {
-	body := map[string]any{"id": e.ID, "name": e.Name, "slug": slug(e.Name), "external_url": e.ExternalURL, "description": e.Description,
-		"tier": e.Tier, "state": e.State, "created_at": e.CreatedAt, "updated_at": e.UpdatedAt, "auto_stop_at": nil, "auto_stop_setting": "always"}
-	if last {
-		all := sorted(s.st.Deployments, func(d *deployment) bool { return d.Environment == e.ID && d.Status == "success" })
-		if len(all) > 0 {
-			body["last_deployment"] = s.deploymentJSON(all[len(all)-1])
-		}
-	}
-	return body
-}
-
-func (c *call) listEnvironments() *failure {
-	q := c.r.URL.Query()
-	if s := q.Get("search"); s != "" && len(s) < 3 {
-		return fail(http.StatusBadRequest, "400 Bad request - Search query is less than 3 characters")
-	}
-	c.s.mu.Lock()
-	list := []map[string]any{}
-	for _, e := range sorted(c.s.st.Environments, func(e *environment) bool {
-		return e.Project == c.project.ID && is(q.Get("name"), e.Name) && strings.Contains(e.Name, q.Get("search")) && is(q.Get("states"), e.State)
-	}) {
-		list = append(list, c.s.environmentJSON(e, false))
-	}
-	c.s.mu.Unlock()
-	reply(c.w, http.StatusOK, page(c.w, c.r, list))
-	return nil
-}
-
-func (c *call) createEnvironment() *failure {
-	p, f := c.params()
-	if f == nil {
-		f = missing(p, "name")
-	}
-	if f != nil {
-		return f
-	}
-	c.s.mu.Lock()
-	defer c.s.mu.Unlock()
-	if c.s.environmentNamed(c.project.ID, text(p, "name")) != nil {
-		return fail(http.StatusBadRequest, map[string]any{"name": []string{"has already been taken"}})
-	}
-	e := c.s.environmentFor(c.project.ID, &jobEnvironment{Name: text(p, "name"), Tier: text(p, "tier")})
-	e.ExternalURL, e.Description = text(p, "external_url"), text(p, "description")
-	c.s.save()
-	reply(c.w, http.StatusCreated, c.s.environmentJSON(e, true))
-	return nil
-}
-
-// environment finds the environment in the path; the caller holds the lock.
-func (c *call) environment() (*environment, *failure) {
-	n, f := c.idOf("environment")
-	if f != nil {
-		return nil, f
-	}
-	e := c.s.st.Environments[n]
-	if e == nil || e.Project != c.project.ID {
-		return nil, notFound("Environment")
-	}
-	return e, nil
-}
-
-func (c *call) getEnvironment() *failure {
-	c.s.mu.Lock()
-	defer c.s.mu.Unlock()
-	e, f := c.environment()
-	if f == nil {
-		reply(c.w, http.StatusOK, c.s.environmentJSON(e, true))
-	}
-	return f
-}
-
-func (c *call) putEnvironment() *failure {
-	p, f := c.params()
-	if f != nil {
-		return f
-	}
-	c.s.mu.Lock()
-	defer c.s.mu.Unlock()
-	e, f := c.environment()
-	if f != nil {
-		return f
-	}
-	for key, field := range map[string]*string{"external_url": &e.ExternalURL, "description": &e.Description, "tier": &e.Tier} {
-		if _, ok := p[key]; ok {
-			*field = text(p, key)
-		}
-	}
-	e.UpdatedAt = c.s.now()
-	c.s.save()
-	reply(c.w, http.StatusOK, c.s.environmentJSON(e, true))
-	return nil
+func (c *call) deployment() (*deployment, *failure) {
+	return found(c, c.s.st.Deployments, "deployment", "Deployment", func(d *deployment) int64 { return d.Project })
 }
 
 func (s *Server) deploymentJSON(d *deployment) map[string]any {
@@ -130,7 +32,37 @@ func (s *Server) deploymentJSON(d *deployment) map[string]any {
 	if j := s.st.Jobs[d.Job]; j != nil {
 		body["deployable"] = s.jobJSON(j)
 	}
+	if !s.cfg.Free {
+		body["pending_approval_count"], body["approvals"], body["approval_summary"] = s.pendingApprovals(d), s.approvalsJSON(d, 0), s.approvalSummary(d)
+	}
 	return body
+}
+
+func (s *Server) approvalJSON(a approval) map[string]any {
+	return map[string]any{"user": s.userJSON(s.user(a.User)), "status": a.Status, "created_at": a.CreatedAt, "comment": a.Comment}
+}
+
+// approvalsJSON are the approvals for one rule, or for all.
+func (s *Server) approvalsJSON(d *deployment, rule int64) []map[string]any {
+	out := []map[string]any{}
+	for _, a := range d.Approvals {
+		if rule == 0 || rule == a.Rule {
+			out = append(out, s.approvalJSON(a))
+		}
+	}
+	return out
+}
+
+func (s *Server) approvalSummary(d *deployment) map[string]any {
+	rules := []map[string]any{}
+	if guard := s.protection(d.Project, s.st.Environments[d.Environment].Name); guard != nil {
+		for _, r := range guard.Approvals {
+			body := s.ruleJSON(r)
+			body["required_approvals"], body["deployment_approvals"] = r.Required, s.approvalsJSON(d, r.ID)
+			rules = append(rules, body)
+		}
+	}
+	return map[string]any{"rules": rules}
 }
 
 func (c *call) listDeployments() *failure {
@@ -139,7 +71,6 @@ func (c *call) listDeployments() *failure {
 	if (q.Get("finished_after") != "" || q.Get("finished_before") != "") && (order != "finished_at" || q.Get("status") != "success") {
 		return fail(http.StatusBadRequest, "400 Bad request - `finished_at` filter requires `finished_at` sort and `success` status")
 	}
-	c.s.mu.Lock()
 	all := sorted(c.s.st.Deployments, func(d *deployment) bool {
 		env := c.s.st.Environments[d.Environment]
 		return d.Project == c.project.ID && is(q.Get("environment"), env.Name) && is(q.Get("status"), d.Status) &&
@@ -160,13 +91,7 @@ func (c *call) listDeployments() *failure {
 	if q.Get("sort") == "desc" {
 		slices.Reverse(all)
 	}
-	list := []map[string]any{}
-	for _, d := range all {
-		list = append(list, c.s.deploymentJSON(d))
-	}
-	c.s.mu.Unlock()
-	reply(c.w, http.StatusOK, page(c.w, c.r, list))
-	return nil
+	return list(c, all, c.s.deploymentJSON)
 }
 
 func within(t *time.Time, after, before string) bool {
@@ -189,10 +114,7 @@ func deploymentStates() []string {
 }
 
 func (c *call) createDeployment() *failure {
-	p, f := c.params()
-	if f == nil {
-		f = missing(p, "environment", "sha", "ref", "tag", "status")
-	}
+	p, f := c.body("environment", "sha", "ref", "tag", "status")
 	if f != nil {
 		return f
 	}
@@ -205,58 +127,27 @@ func (c *call) createDeployment() *failure {
 	}
 	c.s.mu.Lock()
 	defer c.s.mu.Unlock()
+	if !c.s.mayDeploy(c.project, c.person(), &jobEnvironment{Name: text(p, "environment")}) {
+		return fail(http.StatusForbidden, "403 Forbidden")
+	}
 	env := c.s.environmentFor(c.project.ID, &jobEnvironment{Name: text(p, "environment")})
 	d := &deployment{ID: c.s.st.next("deployment"), IID: c.s.st.next("deployment/" + id(c.project.ID)), Project: c.project.ID, Environment: env.ID,
-		Ref: text(p, "ref"), Tag: truth(p, "tag"), SHA: sha, Status: text(p, "status"), User: c.s.person(c.caller).ID, CreatedAt: c.s.now(), UpdatedAt: c.s.now()}
+		Ref: text(p, "ref"), Tag: truth(p, "tag"), SHA: sha, Status: text(p, "status"), User: c.person().ID, CreatedAt: c.s.now(), UpdatedAt: c.s.now()}
 	if d.Status != "running" {
 		d.FinishedAt = ptr(c.s.now())
 	}
 	c.s.st.Deployments[d.ID] = d
-	c.s.save()
-	reply(c.w, http.StatusCreated, c.s.deploymentJSON(d))
-	return nil
-}
-
-// deployment finds the deployment in the path; the caller holds the lock.
-func (c *call) deployment() (*deployment, *failure) {
-	n, f := c.idOf("deployment")
-	if f != nil {
-		return nil, f
-	}
-	d := c.s.st.Deployments[n]
-	if d == nil || d.Project != c.project.ID {
-		return nil, notFound("Deployment")
-	}
-	return d, nil
-}
-
-func (c *call) getDeployment() *failure {
-	c.s.mu.Lock()
-	defer c.s.mu.Unlock()
-	d, f := c.deployment()
-	if f == nil {
-		reply(c.w, http.StatusOK, c.s.deploymentJSON(d))
-	}
-	return f
+	return c.made(c.s.deploymentJSON(d))
 }
 
 // putDeployment changes the state of a deployment that was made over the API; a job's own follows its job.
-func (c *call) putDeployment() *failure {
-	p, f := c.params()
-	if f == nil {
-		f = missing(p, "status")
-	}
-	if f != nil {
-		return f
-	}
-	c.s.mu.Lock()
-	defer c.s.mu.Unlock()
-	d, f := c.deployment()
+func (c *call) putDeployment(d *deployment) *failure {
+	p, f := c.body("status")
 	if f != nil {
 		return f
 	}
 	switch {
-	case d.Job != 0:
+	case d.Job != 0, !c.s.mayDeploy(c.project, c.person(), &jobEnvironment{Name: c.s.st.Environments[d.Environment].Name}):
 		return fail(http.StatusForbidden, "403 Forbidden")
 	case !slices.Contains(deploymentStates(), text(p, "status")):
 		return failKey(http.StatusBadRequest, "error", "status does not have a valid value")
@@ -267,7 +158,69 @@ func (c *call) putDeployment() *failure {
 	if d.Status != "running" && d.Status != "created" {
 		d.FinishedAt = ptr(c.s.now())
 	}
-	c.s.save()
-	reply(c.w, http.StatusOK, c.s.deploymentJSON(d))
-	return nil
+	return c.changed(c.s.deploymentJSON(d))
+}
+
+func (c *call) deleteDeployment(d *deployment) *failure {
+	last := sorted(c.s.st.Deployments, func(o *deployment) bool { return o.Environment == d.Environment && o.Status == "success" })
+	switch {
+	case d.Status == "running":
+		return fail(http.StatusBadRequest, "Cannot destroy running deployment")
+	case len(last) > 0 && last[len(last)-1] == d:
+		return fail(http.StatusBadRequest, "Deployment currently deployed to environment")
+	}
+	delete(c.s.st.Deployments, d.ID)
+	return c.gone()
+}
+
+// approveDeployment gives a person's word for the first rule that is the person's, or for the one that is named.
+// Who started the job may not approve it. The job does not start by itself afterwards.
+func (c *call) approveDeployment(d *deployment) *failure {
+	p, f := c.body("status")
+	if f != nil {
+		return f
+	}
+	status, u := text(p, "status"), c.person()
+	guard := c.s.protection(d.Project, c.s.st.Environments[d.Environment].Name)
+	var rules []accessRule
+	if guard != nil {
+		rules = slices.DeleteFunc(slices.Clone(guard.Approvals), func(r accessRule) bool {
+			named := text(p, "represented_as")
+			return !c.project.allowed(u, []accessRule{r}) || named != "" && named != c.s.ruleJSON(r)["access_level_description"]
+		})
+	}
+	switch {
+	case status != "approved" && status != "rejected":
+		return failKey(http.StatusBadRequest, "error", "status does not have a valid value")
+	case guard == nil || len(guard.Approvals) == 0:
+		return fail(http.StatusBadRequest, "This environment is not protected.")
+	case d.Status != "blocked":
+		return fail(http.StatusBadRequest, "This deployment is not waiting for approvals.")
+	case len(rules) == 0:
+		return fail(http.StatusBadRequest, "You do not have permission to approve or reject this deployment.")
+	case d.User == u.ID && !u.Admin:
+		return fail(http.StatusBadRequest, "You cannot approve your own deployment.")
+	}
+	// A second word of the same person takes the place of the first.
+	d.Approvals = slices.DeleteFunc(d.Approvals, func(a approval) bool { return a.User == u.ID })
+	word := approval{User: u.ID, Rule: rules[0].ID, Status: status, Comment: text(p, "comment"), CreatedAt: c.s.now()}
+	d.Approvals = append(d.Approvals, word)
+	c.s.decide(d)
+	return c.made(c.s.approvalJSON(word))
+}
+
+// decide ends a deployment that was rejected, and unblocks one that lacks no more approvals.
+func (s *Server) decide(d *deployment) {
+	d.UpdatedAt = s.now()
+	j := s.st.Jobs[d.Job]
+	switch {
+	case slices.ContainsFunc(d.Approvals, func(a approval) bool { return a.Status == "rejected" }):
+		d.Status, d.FinishedAt = "failed", ptr(s.now())
+		if j != nil {
+			j.Status, j.FailureReason, j.FinishedAt = "failed", "deployment_rejected", ptr(s.now())
+			s.advance(s.st.Pipelines[j.Pipeline])
+		}
+	case s.pendingApprovals(d) == 0:
+		d.Status = "created"
+	}
 }

@@ -1,59 +1,29 @@
 package gitlabapitest
 
 import (
-	"context"
+	"crypto/sha256"
 	"encoding/base64"
-	"fmt"
+	"encoding/hex"
 	"net/http"
-	"os"
+	"path"
+	"strconv"
 	"strings"
 )
 
-func (c *call) branch(name, sha string) (map[string]any, error) {
-	made, err := c.s.commit(c.r.Context(), c.project, sha)
-	return map[string]any{
-		"name": name, "commit": made, "protected": c.project.protects(name, false), "default": name == c.project.DefaultBranch,
-		"merged": false, "can_push": c.s.person(c.caller).atLeast(developer),
-	}, err
-}
-
-func (c *call) listBranches() *failure {
-	refs, err := c.s.refs(c.r.Context(), c.project)
-	if err != nil {
-		return failInternal(err)
+func fileEndpoints() []endpoint {
+	return []endpoint{
+		{"GET", "/projects/:id/repository/commits", false, 0, (*call).listCommits},
+		{"GET", "/projects/:id/repository/commits/:sha", true, 0, (*call).getCommit},
+		{"POST", "/projects/:id/repository/commits", false, developer, (*call).createCommit},
+		{"GET", "/projects/:id/repository/files/:file", false, 0, (*call).getFile},
+		{"POST", "/projects/:id/repository/files/:file", false, developer, func(c *call) *failure { return c.changeFile("create") }},
+		{"PUT", "/projects/:id/repository/files/:file", false, developer, func(c *call) *failure { return c.changeFile("update") }},
+		{"DELETE", "/projects/:id/repository/files/:file", false, developer, func(c *call) *failure { return c.changeFile("delete") }},
+		{"GET", "/projects/:id/repository/files/:file/raw", true, 0, (*call).rawFile},
+		{"GET", "/projects/:id/repository/tree", false, 0, (*call).listTree},
+		{"GET", "/projects/:id/repository/compare", false, 0, (*call).compare},
+		{"GET", "/projects/:id/repository/merge_base", false, 0, (*call).mergeBase},
 	}
-	list := []map[string]any{}
-	for _, full := range keysOf(refs) {
-		name, ok := strings.CutPrefix(full, "refs/heads/")
-		if !ok || !strings.Contains(name, c.r.URL.Query().Get("search")) {
-			continue
-		}
-		b, err := c.branch(name, refs[full])
-		if err != nil {
-			return failInternal(err)
-		}
-		list = append(list, b)
-	}
-	reply(c.w, http.StatusOK, page(c.w, c.r, list))
-	return nil
-}
-
-func (c *call) getBranch() *failure {
-	refs, err := c.s.refs(c.r.Context(), c.project)
-	if err != nil {
-		return failInternal(err)
-	}
-	name := c.r.PathValue("branch")
-	sha, ok := refs["refs/heads/"+name]
-	if !ok {
-		return notFound("Branch")
-	}
-	b, err := c.branch(name, sha)
-	if err != nil {
-		return failInternal(err)
-	}
-	reply(c.w, http.StatusOK, b)
-	return nil
 }
 
 func (c *call) listCommits() *failure {
@@ -66,12 +36,11 @@ func (c *call) listCommits() *failure {
 	if p := q.Get("path"); p != "" {
 		paths = []string{p}
 	}
-	list, err := c.s.commits(c.r.Context(), c.project, sha, 1000, paths...)
+	all, err := c.s.commits(c.r.Context(), c.project, sha, 1000, paths...)
 	if err != nil {
 		return failInternal(err)
 	}
-	reply(c.w, http.StatusOK, page(c.w, c.r, list))
-	return nil
+	return c.answer(page(c.w, c.r, all))
 }
 
 func (c *call) getCommit() *failure {
@@ -80,28 +49,114 @@ func (c *call) getCommit() *failure {
 		return notFound("Commit")
 	}
 	made, err := c.s.commit(c.r.Context(), c.project, sha)
+	if err == nil && c.r.URL.Query().Get("stats") != "false" {
+		made.Stats, err = c.s.stats(c.r.Context(), c.project, sha)
+	}
 	if err != nil {
 		return failInternal(err)
 	}
-	reply(c.w, http.StatusOK, made)
-	return nil
+	return c.answer(made)
+}
+
+// file is a file at a commit.
+type file struct {
+	ref, commit, last, blob, content string
+	executable                       bool
+}
+
+// file reads the file in the path, and says in the headers what it is.
+func (c *call) file() (file, *failure) {
+	ctx, repo, name := c.r.Context(), c.s.repository(c.project), c.r.PathValue("file")
+	one := file{ref: c.r.URL.Query().Get("ref")}
+	var err error
+	if one.commit, err = c.s.commitish(ctx, c.project, one.ref); err != nil {
+		return one, notFound("Commit")
+	}
+	if !isFilePath(name) {
+		return one, failKey(http.StatusBadRequest, "error", "file_path should be a valid file path")
+	}
+	out, err := git(ctx, repo, nil, nil, "ls-tree", one.commit, "--", ":(literal)"+name)
+	f := strings.Fields(out)
+	if err != nil || len(f) < 3 || f[1] != "blob" {
+		return one, notFound("File")
+	}
+	one.executable, one.blob = f[0] == "100755", f[2]
+	if one.content, err = git(ctx, repo, nil, nil, "cat-file", "blob", one.blob); err != nil {
+		return one, failInternal(err)
+	}
+	last, err := c.s.commits(ctx, c.project, one.commit, 1, ":(literal)"+name)
+	if err != nil {
+		return one, failInternal(err)
+	}
+	if len(last) > 0 {
+		one.last = last[0].ID
+	}
+	sum := sha256.Sum256([]byte(one.content))
+	for header, value := range map[string]string{"Blob-Id": one.blob, "Commit-Id": one.commit, "Content-Sha256": hex.EncodeToString(sum[:]), "Encoding": "base64",
+		"Execute-Filemode": strconv.FormatBool(one.executable), "File-Name": path.Base(name), "File-Path": name, "Last-Commit-Id": one.last, "Ref": one.ref, "Size": strconv.Itoa(len(one.content))} {
+		c.w.Header().Set("X-Gitlab-"+header, value)
+	}
+	return one, nil
+}
+
+func (c *call) getFile() *failure {
+	if f := missing(c.query(), "ref"); f != nil {
+		return f
+	}
+	one, f := c.file()
+	if f != nil {
+		return f
+	}
+	name, h := c.r.PathValue("file"), c.w.Header()
+	return c.answer(map[string]any{"file_name": path.Base(name), "file_path": name, "size": len(one.content), "encoding": "base64", "execute_filemode": one.executable,
+		"content": base64.StdEncoding.EncodeToString([]byte(one.content)), "content_sha256": h.Get("X-Gitlab-Content-Sha256"), "ref": one.ref, "blob_id": one.blob,
+		"commit_id": one.commit, "last_commit_id": one.last})
+}
+
+func (c *call) query() map[string]any {
+	out := map[string]any{}
+	for k := range c.r.URL.Query() {
+		out[k] = c.r.URL.Query().Get(k)
+	}
+	return out
 }
 
 func (c *call) rawFile() *failure {
-	sha, err := c.s.commitish(c.r.Context(), c.project, c.r.URL.Query().Get("ref"))
-	if err != nil {
-		return notFound("Commit")
+	one, f := c.file()
+	if f != nil {
+		return f
 	}
-	content, err := git(c.r.Context(), c.s.repository(c.project), nil, nil, "cat-file", "blob", sha+":"+c.r.PathValue("file"))
-	if err != nil {
-		return notFound("File")
+	c.w.Header().Set("Content-Type", "text/plain")
+	_, _ = c.w.Write([]byte(one.content))
+	return nil
+}
+
+// changeFile makes a commit of one action.
+func (c *call) changeFile(kind string) *failure {
+	required := []string{"branch", "commit_message", "content"}
+	if kind == "delete" {
+		required = required[:2]
 	}
-	h := c.w.Header()
-	h.Set("Content-Type", "text/plain")
-	h.Set("X-Gitlab-Commit-Id", sha)
-	h.Set("X-Gitlab-File-Path", c.r.PathValue("file"))
-	h.Set("X-Gitlab-Ref", c.r.URL.Query().Get("ref"))
-	_, _ = c.w.Write([]byte(content))
+	p, f := c.body(required...)
+	if f != nil {
+		return f
+	}
+	a := actionOf(p)
+	a.kind, a.file = kind, c.r.PathValue("file")
+	if !isFilePath(a.file) {
+		return failKey(http.StatusBadRequest, "error", "file_path should be a valid file path")
+	}
+	if _, f = c.write(c.changeOf(p, []action{a})); f != nil {
+		return f
+	}
+	switch kind {
+	case "delete":
+		c.w.WriteHeader(http.StatusNoContent)
+	case "create":
+		reply(c.w, http.StatusCreated, map[string]string{"file_path": a.file, "branch": text(p, "branch")})
+	default:
+		return c.answer(map[string]string{"file_path": a.file, "branch": text(p, "branch")})
+	}
 	return nil
 }
 
@@ -120,7 +175,7 @@ func (c *call) listTree() *failure {
 	if err != nil {
 		return notFound("invalid revision or path")
 	}
-	list := []map[string]string{}
+	all := []map[string]string{}
 	for _, line := range strings.Split(strings.TrimRight(out, "\x00"), "\x00") {
 		meta, name, ok := strings.Cut(line, "\t")
 		f := strings.Fields(meta)
@@ -128,151 +183,77 @@ func (c *call) listTree() *failure {
 			continue
 		}
 		full := strings.TrimPrefix(folder+"/"+name, "/")
-		list = append(list, map[string]string{"id": f[2], "name": full[strings.LastIndex(full, "/")+1:], "type": f[1], "path": full, "mode": f[0]})
+		all = append(all, map[string]string{"id": f[2], "name": full[strings.LastIndex(full, "/")+1:], "type": f[1], "path": full, "mode": f[0]})
 	}
-	reply(c.w, http.StatusOK, page(c.w, c.r, list))
-	return nil
+	return c.answer(keyset(c.w, c.r, all, func(m map[string]string) string { return m["path"] }))
 }
 
-// createCommit makes a commit of whole files, as one step: a branch that moved in between is an error.
-func (c *call) createCommit() *failure {
-	p, f := c.params()
-	if f == nil {
-		f = missing(p, "branch", "commit_message")
-	}
-	if f != nil {
+// compare shows what is between two commits: from their merge base on, unless straight.
+func (c *call) compare() *failure {
+	q := c.query()
+	if f := missing(q, "from", "to"); f != nil {
 		return f
 	}
-	branch := text(p, "branch")
-	if c.project.protects(branch, false) && !c.caller.user.atLeast(maintainer) {
-		return fail(http.StatusForbidden, "403 Forbidden - You are not allowed to push into this branch")
+	ctx, repo := c.r.Context(), c.s.repository(c.project)
+	from, ferr := c.s.commitish(ctx, c.project, text(q, "from"))
+	to, terr := c.s.commitish(ctx, c.project, text(q, "to"))
+	if ferr != nil || terr != nil {
+		return notFound("Ref")
 	}
-	actions, _ := p["actions"].([]any)
-	lock := c.s.pushLock(c.project)
-	lock.Lock()
-	before, sha, f := c.writeCommit(c.r.Context(), branch, p, actions)
-	lock.Unlock()
-	if f != nil {
-		return f
+	dots := "..."
+	if truth(q, "straight") {
+		dots = ".."
 	}
-	made, err := c.s.commit(c.r.Context(), c.project, sha)
+	commits, err := c.s.commits(ctx, c.project, from+".."+to, 1000)
 	if err != nil {
 		return failInternal(err)
 	}
-	_, _ = c.s.newPipeline(c.s.ctx, request{project: c.project, ref: branch, sha: sha, before: before, source: "push", user: c.caller.user.ID})
-	reply(c.w, http.StatusCreated, made)
-	return nil
-}
-
-func (c *call) writeCommit(ctx context.Context, branch string, p map[string]any, actions []any) (before, after string, f *failure) {
-	repo := c.s.repository(c.project)
-	dir, err := os.MkdirTemp("", "commit")
+	out, err := git(ctx, repo, nil, nil, "diff", "--raw", "--no-abbrev", "--no-renames", "-z", from+dots+to)
 	if err != nil {
-		return "", "", failInternal(err)
+		return failInternal(err)
 	}
-	defer os.RemoveAll(dir)
-	author, email := c.caller.user.Name, c.caller.user.Email
-	if v := text(p, "author_name"); v != "" {
-		author = v
-	}
-	if v := text(p, "author_email"); v != "" {
-		email = v
-	}
-	// git updates no index without a work tree; an empty folder will do, since nothing is ever read from it.
-	env := []string{"GIT_DIR=" + repo, "GIT_WORK_TREE=" + dir, "GIT_INDEX_FILE=" + dir + "/index", "GIT_AUTHOR_NAME=" + author, "GIT_AUTHOR_EMAIL=" + email,
-		"GIT_COMMITTER_NAME=" + c.caller.user.Name, "GIT_COMMITTER_EMAIL=" + c.caller.user.Email}
-	refs, err := c.s.refs(ctx, c.project)
-	if err != nil {
-		return "", "", failInternal(err)
-	}
-	before = refs["refs/heads/"+branch]
-	parent := before
-	if start := text(p, "start_branch"); parent == "" && start != "" {
-		parent = refs["refs/heads/"+start]
-	}
-	if parent == "" && len(refs) > 0 {
-		return "", "", fail(http.StatusBadRequest, "You can only create or edit files when you are on a branch")
-	}
-	tree := []string{"read-tree", "--empty"}
-	commitArgs := []string{"commit-tree"}
-	if parent != "" {
-		tree = []string{"read-tree", parent}
-		commitArgs = append(commitArgs, "-p", parent)
-	}
-	if _, err := git(ctx, repo, nil, env, tree...); err != nil {
-		return "", "", failInternal(err)
-	}
-	for _, a := range actions {
-		if f := c.stage(ctx, repo, env, parent, a); f != nil {
-			return "", "", f
+	diffs := []map[string]any{}
+	fields := strings.Split(strings.TrimRight(out, "\x00"), "\x00")
+	for n := 0; n+1 < len(fields); n += 2 {
+		f, name := strings.Fields(strings.TrimPrefix(fields[n], ":")), fields[n+1]
+		shown, err := git(ctx, repo, nil, nil, "diff", "--no-renames", from+dots+to, "--", ":(literal)"+name)
+		if err != nil || len(f) < 5 {
+			return failInternal(err)
 		}
+		_, hunks, _ := strings.Cut(shown, "\n@@")
+		diffs = append(diffs, map[string]any{"diff": "@@" + hunks, "new_path": name, "old_path": name, "a_mode": f[0], "b_mode": f[1],
+			"new_file": f[4] == "A", "deleted_file": f[4] == "D", "renamed_file": false})
 	}
-	written, err := git(ctx, repo, nil, env, "write-tree")
-	if err != nil {
-		return "", "", failInternal(err)
+	body := map[string]any{"commit": nil, "commits": commits, "diffs": diffs, "compare_timeout": false, "compare_same_ref": from == to,
+		"web_url": c.s.cfg.ExternalURL + "/" + c.project.Path + "/-/compare/" + text(q, "from") + dots + text(q, "to")}
+	if len(commits) > 0 {
+		body["commit"] = commits[0]
+	} else {
+		body["commits"] = []any{}
 	}
-	out, err := git(ctx, repo, []byte(text(p, "commit_message")), env, append(commitArgs, strings.TrimSpace(written))...)
-	if err != nil {
-		return "", "", failInternal(err)
-	}
-	after = strings.TrimSpace(out)
-	old := before
-	if old == "" {
-		old = zeroSHA
-	}
-	if _, err := git(ctx, repo, nil, nil, "update-ref", "refs/heads/"+branch, after, old); err != nil {
-		return "", "", fail(http.StatusBadRequest, "Could not update branch "+branch+". Please refresh and try again.")
-	}
-	return before, after, nil
+	return c.answer(body)
 }
 
-func (c *call) stage(ctx context.Context, repo string, env []string, parent string, raw any) *failure {
-	a, _ := raw.(map[string]any)
-	action, file := text(a, "action"), strings.TrimPrefix(text(a, "file_path"), "/")
-	if file == "" || strings.Contains("/"+file+"/", "/../") || strings.Contains("/"+file+"/", "/.git/") {
-		return fail(http.StatusBadRequest, "file_path is not valid")
+func (c *call) mergeBase() *failure {
+	refs := c.r.URL.Query()["refs[]"]
+	if len(refs) < 2 {
+		return failKey(http.StatusBadRequest, "error", "refs is missing")
 	}
-	_, missingErr := git(ctx, repo, nil, env, "ls-files", "--error-unmatch", "--cached", "--", file)
-	exists := missingErr == nil
-	if last := text(a, "last_commit_id"); last != "" && parent != "" {
-		now, err := c.s.commits(ctx, c.project, parent, 1, file)
+	args := []string{"merge-base"}
+	for _, ref := range refs {
+		sha, err := c.s.commitish(c.r.Context(), c.project, ref)
 		if err != nil {
-			return failInternal(err)
+			return fail(http.StatusBadRequest, "400 Bad request - Could not find ref: "+ref)
 		}
-		if len(now) > 0 && now[0].ID != last {
-			return fail(http.StatusBadRequest, "You are attempting to update a file that has changed since you started editing it.")
-		}
+		args = append(args, sha)
 	}
-	content := []byte(text(a, "content"))
-	if text(a, "encoding") == "base64" {
-		var err error
-		if content, err = base64.StdEncoding.DecodeString(string(content)); err != nil {
-			return fail(http.StatusBadRequest, "content is not valid base64")
-		}
+	out, err := git(c.r.Context(), c.s.repository(c.project), nil, nil, args...)
+	if err != nil {
+		return notFound("Merge Base")
 	}
-	switch {
-	case action == "create" && exists:
-		return fail(http.StatusBadRequest, "A file with this name already exists")
-	case (action == "update" || action == "delete") && !exists:
-		return fail(http.StatusBadRequest, "A file with this name doesn't exist")
-	case action == "delete":
-		if _, err := git(ctx, repo, nil, env, "update-index", "--force-remove", "--", file); err != nil {
-			return failInternal(err)
-		}
-		return nil
-	case action != "create" && action != "update":
-		return failKey(http.StatusBadRequest, "error", fmt.Sprintf("actions[action] %q does not have a valid value", action))
-	}
-	mode := "100644"
-	if truth(a, "execute_filemode") {
-		mode = "100755"
-	}
-	out, err := git(ctx, repo, content, env, "hash-object", "-w", "--stdin")
-	if err == nil {
-		_, err = git(ctx, repo, nil, env, "update-index", "--add", "--cacheinfo", mode+","+strings.TrimSpace(out)+","+file)
-	}
+	made, err := c.s.commit(c.r.Context(), c.project, strings.TrimSpace(out))
 	if err != nil {
 		return failInternal(err)
 	}
-	return nil
+	return c.answer(made)
 }

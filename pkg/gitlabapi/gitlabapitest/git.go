@@ -21,25 +21,39 @@ while [ "$i" -lt "${GIT_PUSH_OPTION_COUNT:-0}" ]; do
   i=$((i + 1))
 done
 zero=` + zeroSHA + `
-while read -r old new ref; do
-  for pattern in $SLIPWAY_PROTECTED_REFS; do
-    case "$ref" in
-    $pattern) ;;
-    *) continue ;;
-    esac
-    if [ "$SLIPWAY_PUSH_RIGHT" = none ]; then
-      echo "GitLab: You are not allowed to push code to protected branches on this project." >&2
-      exit 1
-    fi
-    if [ "$new" = "$zero" ]; then
-      echo "GitLab: You can only delete protected branches using the web interface." >&2
-      exit 1
-    fi
-    if [ "$old" != "$zero" ] && [ "$SLIPWAY_PUSH_RIGHT" != force ] && ! git merge-base --is-ancestor "$old" "$new"; then
-      echo "GitLab: You are not allowed to force push code to a protected branch on this project." >&2
-      exit 1
-    fi
+set -f
+matches() { # matches ref pattern...
+  ref=$1
+  shift
+  for pattern in "$@"; do
+    case "$ref" in $pattern) return 0 ;; esac
   done
+  return 1
+}
+while read -r old new ref; do
+  matches "$ref" $SLIPWAY_PROTECTED_REFS || continue
+  if ! matches "$ref" $SLIPWAY_OPEN_REFS; then
+    case "$ref" in
+    refs/tags/*) echo "GitLab: You are not allowed to create this tag as it is protected." >&2 ;;
+    *) echo "GitLab: You are not allowed to push code to protected branches on this project." >&2 ;;
+    esac
+    exit 1
+  fi
+  if [ "$new" = "$zero" ]; then
+    echo "GitLab: You can only delete protected branches using the web interface." >&2
+    exit 1
+  fi
+  [ "$old" != "$zero" ] || continue
+  case "$ref" in
+  refs/tags/*)
+    echo "GitLab: Protected tags cannot be updated." >&2
+    exit 1
+    ;;
+  esac
+  if ! matches "$ref" $SLIPWAY_REWRITABLE_REFS && ! git merge-base --is-ancestor "$old" "$new"; then
+    echo "GitLab: You are not allowed to force push code to a protected branch on this project." >&2
+    exit 1
+  fi
 done
 `
 
@@ -121,6 +135,25 @@ func (s *Server) resolve(ctx context.Context, p *project, ref string) (sha strin
 	return "", false, nil
 }
 
+// pipelineRef finds what a pipeline is to run on: a branch or a tag by its short or its full name, of which the short
+// one has to be the name of one alone. problem says why there is none, in GitLab's words.
+func (s *Server) pipelineRef(ctx context.Context, p *project, ref string) (name, sha string, tag bool, problem string, err error) {
+	refs, err := s.refs(ctx, p)
+	name = strings.TrimPrefix(strings.TrimPrefix(ref, "refs/heads/"), "refs/tags/")
+	branch, asTag := refs["refs/heads/"+name], refs["refs/tags/"+name]
+	switch {
+	case err != nil:
+		return "", "", false, "", err
+	case ref == name && branch != "" && asTag != "":
+		return name, "", false, "Ref is ambiguous", nil
+	case branch != "" && !strings.HasPrefix(ref, "refs/tags/"):
+		return name, branch, false, "", nil
+	case asTag != "" && !strings.HasPrefix(ref, "refs/heads/"):
+		return name, asTag, true, "", nil
+	}
+	return name, "", false, "Reference not found", nil
+}
+
 // commitish finds the commit of anything git understands as one.
 func (s *Server) commitish(ctx context.Context, p *project, name string) (string, error) {
 	if name == "" || name == "HEAD" {
@@ -136,6 +169,7 @@ type commit struct {
 	ParentIDs      []string `json:"parent_ids"`
 	Title          string   `json:"title"`
 	Message        string   `json:"message"`
+	Stats          any      `json:"stats,omitempty"`
 	AuthorName     string   `json:"author_name"`
 	AuthorEmail    string   `json:"author_email"`
 	AuthoredDate   string   `json:"authored_date"`

@@ -3,6 +3,7 @@ package gitlabapitest
 import (
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/cgi"
 	"os"
@@ -18,76 +19,85 @@ func (s *Server) git(w http.ResponseWriter, r *http.Request) {
 	write := rest == "git-receive-pack" || r.URL.Query().Get("service") == "git-receive-pack"
 	s.mu.Lock()
 	p := s.projectByPath(path)
-	g, code, message := s.admitGit(r, p, write)
+	g, refusal := s.admitGit(r, p, write)
+	var rules []string
+	if refusal == nil {
+		rules = p.pushRules(g.user)
+	}
 	s.mu.Unlock()
-	if code != 0 {
-		if code == http.StatusUnauthorized {
+	if refusal != nil {
+		if refusal.code == http.StatusUnauthorized {
 			w.Header().Set("WWW-Authenticate", `Basic realm="GitLab"`)
 		}
-		http.Error(w, message, code)
+		http.Error(w, refusal.message, refusal.code)
 		return
 	}
 	if rest != "git-receive-pack" {
 		s.backend(w, r, p, nil)
 		return
 	}
-	s.receive(w, r, p, g)
+	s.receive(w, r, p, g, rules)
 }
 
 type gitCaller struct {
-	user  user
-	job   *job
-	right string
+	user user
+	job  *job
+}
+
+type gitFailure struct {
+	code    int
+	message string
 }
 
 // admitGit decides about a git request; the caller holds the lock.
-func (s *Server) admitGit(r *http.Request, p *project, write bool) (gitCaller, int, string) {
-	const gone = "The project you were looking for could not be found or you don't have permission to view it."
+func (s *Server) admitGit(r *http.Request, p *project, write bool) (gitCaller, *gitFailure) {
+	denied := &gitFailure{http.StatusUnauthorized, "HTTP Basic: Access denied."}
+	gone := &gitFailure{http.StatusNotFound, "The project you were looking for could not be found or you don't have permission to view it."}
 	name, password, given := r.BasicAuth()
-	if !given {
-		if p != nil && p.Public && !write {
-			return gitCaller{}, 0, ""
-		}
-		return gitCaller{}, http.StatusUnauthorized, "HTTP Basic: Access denied."
-	}
-	if name == includeUser && same(password, s.include) && !write && p != nil {
-		return gitCaller{}, 0, ""
-	}
-	if name == "gitlab-ci-token" {
-		j := s.jobOf(password)
-		switch {
-		case j == nil:
-			return gitCaller{}, http.StatusUnauthorized, "HTTP Basic: Access denied."
-		case p == nil:
-			return gitCaller{}, http.StatusNotFound, gone
-		case !write && (p.Public || j.Project == p.ID || slices.Contains(p.Allowlist, j.Project)):
-			return gitCaller{user: s.user(j.User), job: j}, 0, ""
-		case !write:
-			return gitCaller{}, http.StatusForbidden, fmt.Sprintf("Authentication by CI/CD job token not allowed from %s to %s.", s.st.Projects[j.Project].Path, p.Path)
-		}
-		pl := s.st.Pipelines[j.Pipeline]
-		if j.Project != p.ID || !p.PushForJobToken || !p.protects(pl.Ref, pl.Tag) {
-			return gitCaller{}, http.StatusForbidden, "You are not allowed to upload code for this project."
-		}
-		return gitCaller{user: s.user(j.User), job: j, right: "push"}, 0, ""
-	}
-	u := s.personOf(password)
 	switch {
-	case u == nil:
-		return gitCaller{}, http.StatusUnauthorized, "HTTP Basic: Access denied."
-	case p == nil:
-		return gitCaller{}, http.StatusNotFound, gone
-	case write && !u.atLeast(developer):
-		return gitCaller{}, http.StatusForbidden, "You are not allowed to push code to this project."
-	}
-	right := "none"
-	if u.atLeast(maintainer) {
-		right = "push"
-		if p.AllowForcePush {
-			right = "force"
+	case !given && p != nil && p.Public && !write, name == includeUser && same(password, s.include) && !write && p != nil:
+		return gitCaller{}, nil
+	case !given:
+		return gitCaller{}, denied
+	case name == "gitlab-ci-token":
+		j := s.jobOf(password)
+		if j == nil {
+			return gitCaller{}, denied
 		}
+		if p == nil || !p.Public && !s.in(p, s.user(j.User)).atLeast(guest) {
+			return gitCaller{}, gone
+		}
+		return gitCaller{user: s.in(p, s.user(j.User)), job: j}, s.admitJob(j, p, write)
 	}
-	return gitCaller{user: *u, right: right}, 0, ""
+	who, f := s.personOf(password)
+	if f != nil || !who.token.mayGit(write) {
+		return gitCaller{}, denied
+	}
+	if p == nil {
+		return gitCaller{}, gone
+	}
+	u := s.in(p, *who.user)
+	switch {
+	case !p.Public && !u.atLeast(guest):
+		return gitCaller{}, gone
+	case !p.Public && !write && !u.atLeast(reporter):
+		return gitCaller{}, &gitFailure{http.StatusForbidden, "You are not allowed to download code from this project."}
+	case write && !u.atLeast(developer):
+		return gitCaller{}, &gitFailure{http.StatusForbidden, "You are not allowed to push code to this project."}
+	}
+	return gitCaller{user: u}, nil
+}
+
+// admitJob decides about a job's git request: it reads where it is let in, and pushes to its own project at the most.
+func (s *Server) admitJob(j *job, p *project, write bool) *gitFailure {
+	pl := s.st.Pipelines[j.Pipeline]
+	switch {
+	case !write && !s.lets(p, j):
+		return &gitFailure{http.StatusForbidden, fmt.Sprintf("Authentication by CI/CD job token not allowed from %s to %s.", s.st.Projects[j.Project].Path, p.Path)}
+	case write && (j.Project != p.ID || !p.PushForJobToken || !p.runsProtected(pl)):
+		return &gitFailure{http.StatusForbidden, "You are not allowed to upload code for this project."}
+	}
+	return nil
 }
 
 func (s *Server) pushLock(p *project) *sync.Mutex {
@@ -99,7 +109,7 @@ func (s *Server) pushLock(p *project) *sync.Mutex {
 	return s.pushing[p.ID]
 }
 
-func (s *Server) receive(w http.ResponseWriter, r *http.Request, p *project, g gitCaller) {
+func (s *Server) receive(w http.ResponseWriter, r *http.Request, p *project, g gitCaller, rules []string) {
 	options, err := os.CreateTemp("", "push-options")
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
@@ -107,42 +117,42 @@ func (s *Server) receive(w http.ResponseWriter, r *http.Request, p *project, g g
 	}
 	_ = options.Close()
 	defer os.Remove(options.Name())
-	var protected []string
-	for _, b := range p.ProtectedBranches {
-		protected = append(protected, "refs/heads/"+b)
-	}
-	for _, t := range p.ProtectedTags {
-		protected = append(protected, "refs/tags/"+t)
-	}
 	lock := s.pushLock(p)
 	lock.Lock()
 	before, err := s.refs(r.Context(), p)
 	if err == nil {
-		s.backend(w, r, p, []string{"SLIPWAY_PUSH_OPTIONS=" + options.Name(), "SLIPWAY_PUSH_RIGHT=" + g.right, "SLIPWAY_PROTECTED_REFS=" + strings.Join(protected, " ")})
+		s.backend(w, r, p, append(rules, "SLIPWAY_PUSH_OPTIONS="+options.Name()))
 	}
 	after, aerr := s.refs(s.ctx, p)
 	lock.Unlock()
-	if err != nil || aerr != nil || g.job != nil { // a job's push starts no pipeline
+	if err != nil || aerr != nil {
 		return
 	}
 	said, _ := os.ReadFile(options.Name())
 	push := parsePushOptions(string(said))
+	push.skip = push.skip || g.job != nil // a job's push starts no pipeline
+	for _, name := range slices.Sorted(maps.Keys(after)) {
+		if after[name] != before[name] {
+			s.pushed(p, name, before[name], after[name], g.user.ID, push)
+		}
+	}
+}
+
+// pushed is what follows from a ref that has moved: merge requests of the branch have other commits, and pipelines
+// are made. A push that succeeded is answered as such whatever becomes of its pipelines: they say so themselves.
+func (s *Server) pushed(p *project, name, before, after string, by int64, push pushOptions) {
+	ref, tag := strings.CutPrefix(name, "refs/tags/")
+	ref = strings.TrimPrefix(ref, "refs/heads/")
+	var open []*mergeRequest
+	if !tag {
+		open = s.branchMoved(p, ref, after)
+	}
 	if push.skip {
 		return
 	}
-	names := make([]string, 0, len(after))
-	for name := range after {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	for _, name := range names {
-		if after[name] == before[name] {
-			continue
-		}
-		ref, tag := strings.CutPrefix(name, "refs/tags/")
-		ref = strings.TrimPrefix(ref, "refs/heads/")
-		// A push that succeeded is answered as such whatever becomes of its pipeline: the pipeline says so itself.
-		_, _ = s.newPipeline(s.ctx, request{project: p, ref: ref, tag: tag, sha: after[name], before: before[name], source: "push", user: g.user.ID, variables: push.variables, inputs: push.inputs})
+	_, _ = s.newPipeline(s.ctx, request{project: p, ref: ref, tag: tag, sha: after, before: before, source: "push", user: by, variables: push.variables, inputs: push.inputs})
+	for _, mr := range open {
+		_, _ = s.mergeRequestPipeline(mr, p, by)
 	}
 }
 

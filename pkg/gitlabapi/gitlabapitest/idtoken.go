@@ -13,6 +13,7 @@ import (
 	"io/fs"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -45,28 +46,41 @@ func loadKey(file string) (*rsa.PrivateKey, string, error) {
 	return key, hex.EncodeToString(sum[:16]), nil
 }
 
+var errBurnedPath = errors.New("ID token issuance is disabled: the project's path was that of another project; let the subject begin with project_id")
+
 // idToken signs the claims GitLab puts into a job's ID token, with GitLab's types: numbers as strings, and
 // ref_protected as the text "true".
 func (s *Server) idToken(p *project, pl *pipeline, j *job, u user, audience []string, now time.Time) (string, error) {
+	// Of a merge request from a fork, the token's project and ref are the fork's; only job_* name the project that
+	// runs the job.
+	source := p
+	if pl.MergeRequest != 0 && pl.SourceProject != p.ID {
+		s.mu.Lock()
+		copied := *s.st.Projects[pl.SourceProject]
+		s.mu.Unlock()
+		source = &copied
+	}
 	refType, refPath := "branch", "refs/heads/"+pl.Ref
 	if pl.Tag {
 		refType, refPath = "tag", "refs/tags/"+pl.Ref
 	}
-	namespace, _, _ := cutLast(p.Path, "/")
+	namespace, _, _ := cutLast(source.Path, "/")
+	jobNamespace, _, _ := cutLast(p.Path, "/")
 	host := strings.TrimPrefix(strings.TrimPrefix(s.cfg.ExternalURL, "https://"), "http://")
 	visibility := "private"
-	if p.Public {
+	if source.Public {
 		visibility = "public"
 	}
 	claims := map[string]any{
 		"iss": s.cfg.ExternalURL, "iat": now.Unix(), "nbf": now.Add(-5 * time.Second).Unix(),
 		"exp": now.Add(j.Definition.timeout()).Unix(), "jti": randomHex(16),
-		"namespace_id": "3", "namespace_path": namespace,
-		"project_id": id(p.ID), "project_path": p.Path, "project_visibility": visibility,
-		"job_namespace_id": "3", "job_namespace_path": namespace, "job_project_id": id(p.ID), "job_project_path": p.Path,
+		"namespace_id": id(source.Group), "namespace_path": namespace,
+		"project_id": id(source.ID), "project_path": source.Path, "project_visibility": visibility,
+		"job_namespace_id": id(p.Group), "job_namespace_path": jobNamespace, "job_source": pl.Source,
+		"job_project_id": id(p.ID), "job_project_path": p.Path,
 		"user_id": id(u.ID), "user_login": u.Login, "user_email": u.Email, "user_access_level": u.levelName(),
 		"pipeline_id": id(pl.ID), "pipeline_source": pl.Source, "job_id": id(j.ID),
-		"ref": pl.Ref, "ref_type": refType, "ref_path": refPath, "ref_protected": strconv.FormatBool(p.protects(pl.Ref, pl.Tag)),
+		"ref": pl.Ref, "ref_type": refType, "ref_path": refPath, "ref_protected": strconv.FormatBool(p.runsProtected(pl)),
 		"runner_id": 1, "runner_environment": "self-hosted", "sha": pl.SHA,
 		"ci_config_ref_uri": host + "/" + p.Path + "//.gitlab-ci.yml@" + refPath, "ci_config_sha": pl.SHA,
 	}
@@ -77,13 +91,18 @@ func (s *Server) idToken(p *project, pl *pipeline, j *job, u user, audience []st
 	}
 	if env := j.Definition.Environment; env != nil {
 		claims["environment"] = env.Name
-		claims["environment_protected"] = "false"
+		s.mu.Lock()
+		claims["environment_protected"] = strconv.FormatBool(s.protection(p.ID, env.Name) != nil)
+		s.mu.Unlock()
 		claims["environment_action"] = env.Action
 		claims["deployment_tier"] = env.tier()
 	}
 	components := p.SubComponents
 	if len(components) == 0 {
 		components = []string{"project_path", "ref_type", "ref"}
+	}
+	if source.PathUsedBefore && slices.Contains(components, "project_path") {
+		return "", errBurnedPath
 	}
 	parts := make([]string, 0, len(components))
 	for _, name := range components {

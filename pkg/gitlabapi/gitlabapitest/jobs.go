@@ -7,46 +7,31 @@ import (
 	"strings"
 )
 
-// job finds the job in the path; the caller holds the lock.
 func (c *call) job() (*job, *failure) {
-	n, f := c.idOf("job")
-	if f != nil {
-		return nil, f
-	}
-	j := c.s.st.Jobs[n]
-	if j == nil || j.Project != c.project.ID {
-		return nil, fail(http.StatusNotFound, "404 Not found")
-	}
-	return j, nil
+	return found(c, c.s.st.Jobs, "job", "", func(j *job) int64 { return j.Project })
+}
+
+// withRunnableJob is for calls that run a job or end it: on a protected ref, only who may write to it may.
+func withRunnableJob(h func(*call, *job, *pipeline) *failure) handler {
+	return with((*call).job, func(c *call, j *job) *failure {
+		pl := c.s.st.Pipelines[j.Pipeline]
+		if f := c.mayRun(pl); f != nil {
+			return f
+		}
+		return h(c, j, pl)
+	})
 }
 
 func (c *call) ownJob() *failure {
 	if c.caller.job == nil {
-		return fail(http.StatusNotFound, "404 Job Not Found")
+		return notFound("Job")
 	}
-	c.s.mu.Lock()
-	defer c.s.mu.Unlock()
-	reply(c.w, http.StatusOK, c.s.jobJSON(c.caller.job))
-	return nil
+	return c.answer(c.s.jobJSON(c.caller.job))
 }
 
-func (c *call) getJob() *failure {
-	c.s.mu.Lock()
-	defer c.s.mu.Unlock()
-	j, f := c.job()
-	if f == nil {
-		reply(c.w, http.StatusOK, c.s.jobJSON(j))
-	}
-	return f
-}
+func (c *call) getJob(j *job) *failure { return c.answer(c.s.jobJSON(j)) }
 
-func (c *call) getTrace() *failure {
-	c.s.mu.Lock()
-	defer c.s.mu.Unlock()
-	j, f := c.job()
-	if f != nil {
-		return f
-	}
+func (c *call) getTrace(j *job) *failure {
 	var secrets []string
 	if r := c.s.running[j.ID]; r != nil {
 		secrets = r.secrets
@@ -56,13 +41,7 @@ func (c *call) getTrace() *failure {
 	return nil
 }
 
-func (c *call) getArtifact() *failure {
-	c.s.mu.Lock()
-	j, f := c.job()
-	c.s.mu.Unlock()
-	if f != nil {
-		return f
-	}
+func (c *call) getArtifact(j *job) *failure {
 	root, err := os.OpenRoot(c.s.artifactsDir(j))
 	if err != nil {
 		return notFound("Artifact")
@@ -84,68 +63,42 @@ func (c *call) getArtifact() *failure {
 
 // mayRun says whether a person may run jobs of a pipeline: on a protected ref, only who may write to it.
 func (c *call) mayRun(pl *pipeline) *failure {
-	if c.project.protects(pl.Ref, pl.Tag) && !c.caller.user.atLeast(maintainer) {
+	if c.project.runsProtected(pl) && !c.project.mayUpdate(c.person(), pl.Ref, pl.Tag) {
 		return fail(http.StatusForbidden, "403 Forbidden")
 	}
 	return nil
 }
 
-func (c *call) playJob() *failure {
-	p, f := c.params()
-	if f != nil {
-		return f
+func (c *call) playJob(j *job, pl *pipeline) *failure {
+	if !c.s.mayDeploy(c.project, c.person(), j.Definition.Environment) {
+		return fail(http.StatusForbidden, "403 Forbidden")
 	}
-	c.s.mu.Lock()
-	defer c.s.mu.Unlock()
-	j, f := c.job()
-	if f != nil {
-		return f
-	}
-	pl := c.s.st.Pipelines[j.Pipeline]
-	if f = c.mayRun(pl); f != nil {
-		return f
-	}
-	if j.Status != "manual" {
+	if d := c.s.st.Deployments[j.Deployment]; j.Status != "manual" || d != nil && d.Status == "blocked" {
 		return fail(http.StatusBadRequest, "400 Bad request - Unplayable Job")
 	}
-	if len(mapOf(p["job_inputs"])) > 0 {
+	if len(mapOf(c.read["job_inputs"])) > 0 {
 		return fail(http.StatusBadRequest, "400 Bad request - job inputs are not run by this server")
 	}
-	j.Status, j.User, j.QueuedAt = "pending", c.caller.user.ID, ptr(c.s.now())
+	j.Status, j.User, j.QueuedAt = "pending", c.person().ID, ptr(c.s.now())
 	c.s.advance(pl)
-	reply(c.w, http.StatusOK, c.s.jobJSON(j))
-	return nil
+	return c.answer(c.s.jobJSON(j))
 }
 
-func (c *call) retryJob() *failure {
-	c.s.mu.Lock()
-	defer c.s.mu.Unlock()
-	j, f := c.job()
-	if f != nil {
-		return f
-	}
-	pl := c.s.st.Pipelines[j.Pipeline]
-	if f = c.mayRun(pl); f != nil {
-		return f
-	}
-	if j.Retried || j.Status != "success" && j.Status != "failed" && j.Status != "canceled" {
+func (c *call) retryJob(j *job, pl *pipeline) *failure {
+	if !j.retryable() {
 		return fail(http.StatusForbidden, "403 Forbidden - Job is not retryable")
 	}
-	next := c.s.again(j, c.caller.user.ID)
+	next := c.s.again(j, c.person().ID)
 	c.s.advance(pl)
-	reply(c.w, http.StatusCreated, c.s.jobJSON(next))
-	return nil
+	return c.made(c.s.jobJSON(next))
 }
 
-func (c *call) cancelJob() *failure {
-	c.s.mu.Lock()
-	defer c.s.mu.Unlock()
-	j, f := c.job()
-	if f != nil {
-		return f
-	}
+func (j *job) retryable() bool {
+	return !j.Retried && (j.Status == "success" || j.Status == "failed" || j.Status == "canceled")
+}
+
+func (c *call) cancelJob(j *job, pl *pipeline) *failure {
 	c.s.cancel(j)
-	c.s.advance(c.s.st.Pipelines[j.Pipeline])
-	reply(c.w, http.StatusCreated, c.s.jobJSON(j))
-	return nil
+	c.s.advance(pl)
+	return c.made(c.s.jobJSON(j))
 }

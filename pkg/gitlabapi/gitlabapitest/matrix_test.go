@@ -22,7 +22,7 @@ func TestMatrixVariables(t *testing.T) {
 // TestEnvironmentOfAMatrix: a job's environment may be named by its matrix.
 func TestEnvironmentOfAMatrix(t *testing.T) {
 	preview := []byte("stages: [test]\ndeploy:\n  script: ['true']\n  environment: {name: $ENVIRONMENT}\n  resource_group: deploy-$ENVIRONMENT\n  parallel: {matrix: [{ENVIRONMENT: [dev, test]}]}\n")
-	defs, _, err := definitions([]listed{{Name: "deploy: [test]", Stage: "test", When: "on_success", AllowFailure: []byte("false")}}, preview, nil)
+	defs, _, err := definitions([]listed{{Name: "deploy: [test]", Stage: "test", When: "on_success", AllowFailure: []byte("false")}}, preview, nil, false)
 	if err != nil {
 		t.Fatal(err)
 	}

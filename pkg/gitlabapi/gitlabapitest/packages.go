@@ -13,6 +13,16 @@ import (
 
 func isPackageName(s string) bool { return regexp.MustCompile(`^[A-Za-z0-9._+~-]+$`).MatchString(s) }
 
+func packageEndpoints() []endpoint {
+	const file = "/projects/:id/packages/generic/:name/:version/:file"
+	return []endpoint{
+		{"GET", "/projects/:id/packages", true, reporter, locked((*call).listPackages)},
+		{"GET", "/projects/:id/packages/:package/package_files", true, reporter, locked((*call).listPackageFiles)},
+		{"PUT", file, true, developer, (*call).putPackageFile},
+		{"GET", file, true, reporter, (*call).getPackageFile},
+	}
+}
+
 // findPackage returns the package of that name and version; the caller holds the lock.
 func (s *Server) findPackage(p *project, name, version string) *pkg {
 	for _, one := range s.st.Packages {
@@ -98,39 +108,22 @@ func (c *call) getPackageFile() *failure {
 
 func (c *call) listPackages() *failure {
 	q := c.r.URL.Query()
-	c.s.mu.Lock()
-	list := []map[string]any{}
-	for _, p := range sorted(c.s.st.Packages, func(p *pkg) bool {
+	all := sorted(c.s.st.Packages, func(p *pkg) bool {
 		return p.Project == c.project.ID && is(q.Get("package_name"), p.Name) && is(q.Get("package_version"), p.Version) && is(q.Get("package_type"), "generic")
-	}) {
-		list = append(list, map[string]any{"id": p.ID, "name": p.Name, "version": p.Version, "package_type": "generic", "status": "default", "created_at": p.CreatedAt,
-			"_links": map[string]any{"web_path": "/" + c.project.Path + "/-/packages/" + id(p.ID)}, "tags": []any{}})
-	}
-	c.s.mu.Unlock()
+	})
 	if q.Get("sort") == "desc" {
-		slices.Reverse(list)
+		slices.Reverse(all)
 	}
-	reply(c.w, http.StatusOK, page(c.w, c.r, list))
-	return nil
+	return list(c, all, func(p *pkg) map[string]any {
+		return map[string]any{"id": p.ID, "name": p.Name, "version": p.Version, "package_type": "generic", "status": "default", "created_at": p.CreatedAt,
+			"_links": map[string]any{"web_path": "/" + c.project.Path + "/-/packages/" + id(p.ID)}, "tags": []any{}}
+	})
 }
 
 func (c *call) listPackageFiles() *failure {
-	n, f := c.idOf("package")
+	p, f := found(c, c.s.st.Packages, "package", "Package", func(p *pkg) int64 { return p.Project })
 	if f != nil {
 		return f
 	}
-	c.s.mu.Lock()
-	p := c.s.st.Packages[n]
-	list := []map[string]any{}
-	if p != nil {
-		for _, one := range p.Files {
-			list = append(list, fileJSON(p, one))
-		}
-	}
-	c.s.mu.Unlock()
-	if p == nil || p.Project != c.project.ID {
-		return notFound("Package")
-	}
-	reply(c.w, http.StatusOK, page(c.w, c.r, list))
-	return nil
+	return list(c, p.Files, func(one pkgFile) map[string]any { return fileJSON(p, one) })
 }

@@ -21,6 +21,16 @@ type request struct {
 	user      int64
 	variables map[string]string
 	inputs    map[string]any
+	schedule  int64
+	merge     *mergeRequest // of a merge request's pipeline; ref is its source branch then
+}
+
+// gitRef is what a pipeline ran on, as GitLab shows it.
+func (pl *pipeline) gitRef() string {
+	if pl.MergeRequest != 0 {
+		return pl.HeadRef
+	}
+	return pl.Ref
 }
 
 func skipsCI(message string) bool {
@@ -40,20 +50,26 @@ func (s *Server) newPipeline(ctx context.Context, q request) (*pipeline, error) 
 	s.mu.Lock()
 	pl := &pipeline{
 		ID: s.st.next("pipeline"), IID: s.st.next("pipeline/" + id(q.project.ID)), Project: q.project.ID, Ref: q.ref, Tag: q.tag, SHA: q.sha,
-		BeforeSHA: q.before, Source: q.source, User: q.user, Variables: q.variables, Status: "created", CreatedAt: s.now(), UpdatedAt: s.now(),
+		BeforeSHA: q.before, Source: q.source, User: q.user, Variables: q.variables, Schedule: q.schedule, Status: "created", CreatedAt: s.now(), UpdatedAt: s.now(),
 	}
-	s.mu.Unlock()
+	if q.merge != nil {
+		pl.MergeRequest, pl.SourceProject, pl.TargetRef = q.merge.ID, q.merge.SourceProject, q.merge.Target
+		pl.HeadRef, pl.Fork = q.merge.headRef(), q.merge.fork()
+	}
 	u := s.user(q.user)
+	set := s.settings(q.project, pl, "")
+	s.mu.Unlock()
 	if q.source == "push" && skipsCI(made.Message) {
 		pl.Status = "skipped"
 		s.keep(pl, nil)
 		return pl, nil
 	}
 	dir := s.configDir(pl, q.project)
-	res, err := s.resolveConfig(ctx, q.project, dir, q.sha, q.inputs, s.pipelineVariables(q.project, pl, u, made))
+	open := s.pipelineVariables(q.project, pl, u, made, set)
+	res, err := s.resolveConfig(ctx, q, dir, open, values(unless(set, pl.Variables), dir, open))
 	var bad invalid
 	switch {
-	case errors.As(err, &bad) && q.source == "push":
+	case errors.As(err, &bad) && (q.source == "push" || q.merge != nil):
 		_ = os.RemoveAll(s.buildDir(pl.ID))
 		first := bad[0]
 		if first == "Missing CI config file" || strings.HasPrefix(first, "Pipeline filtered out") || strings.HasPrefix(first, "Pipeline will not run") {
@@ -90,6 +106,7 @@ func (s *Server) keep(pl *pipeline, defs []definition) {
 			}
 			j := &job{ID: s.st.next("job"), Pipeline: pl.ID, Project: pl.Project, User: pl.User, Definition: d, Status: "created", CreatedAt: s.now()}
 			s.st.Jobs[j.ID] = j
+			s.useResourceGroup(pl.Project, d.ResourceGroup)
 			if d.Environment != nil && d.Environment.Action == "start" {
 				s.environmentFor(pl.Project, d.Environment)
 			}
@@ -119,6 +136,7 @@ func (s *Server) advance(pl *pipeline) {
 	}
 	s.settle(pl)
 	s.dispatch()
+	s.mergeWhatMay(pl)
 	s.save()
 	s.changed()
 }
@@ -224,6 +242,7 @@ func ended(status string) bool {
 // dispatch starts pending jobs, oldest first, as slots and resource groups allow. The caller holds the lock.
 func (s *Server) dispatch() {
 	held := map[string]bool{}
+	var stopped []*pipeline
 	for _, r := range s.running {
 		if key := s.st.Jobs[r.job].group(); key != "" {
 			held[key] = true
@@ -235,17 +254,28 @@ func (s *Server) dispatch() {
 		switch {
 		case s.closed:
 			return
-		case key != "" && held[key]:
+		case key != "" && (held[key] || s.yields(j)):
 			j.Status = "waiting_for_resource"
 		case len(s.running) >= s.cfg.Runner.Concurrency:
 			j.Status = "pending"
 		default:
-			if key != "" {
-				held[key] = true
+			reason, blocked := s.guard(j)
+			switch {
+			case reason != "":
+				j.Status, j.FailureReason, j.FinishedAt = "failed", reason, ptr(s.now())
+				j.Tolerated = j.Definition.AllowFailure
+				stopped = append(stopped, pl)
+			case !blocked:
+				if key != "" {
+					held[key] = true
+				}
+				s.start(j)
 			}
-			s.start(j)
 		}
 		s.settle(pl)
+	}
+	for _, pl := range stopped {
+		s.advance(pl) // what came after a job that never began has its turn now
 	}
 }
 

@@ -10,16 +10,41 @@ import (
 	"time"
 )
 
+func pipelineEndpoints() []endpoint {
+	const pipelines, jobs = "/projects/:id/pipelines", "/projects/:id/jobs"
+	return []endpoint{
+		{"POST", "/projects/:id/pipeline", false, developer, (*call).createPipeline},
+		{"POST", "/projects/:id/trigger/pipeline", true, 0, (*call).triggerPipeline},
+		{"GET", pipelines, false, 0, locked((*call).listPipelines)},
+		{"GET", pipelines + "/latest", false, 0, locked((*call).latestPipeline)},
+		{"GET", pipelines + "/:pipeline", false, 0, with((*call).pipeline, func(c *call, pl *pipeline) *failure { return c.answer(c.s.pipelineJSON(pl)) })},
+		{"GET", pipelines + "/:pipeline/jobs", false, 0, with((*call).pipeline, (*call).listJobs)},
+		{"POST", pipelines + "/:pipeline/cancel", false, developer, with((*call).pipeline, (*call).cancelPipeline)},
+		{"POST", pipelines + "/:pipeline/retry", false, developer, with((*call).pipeline, (*call).retryPipeline)},
+		{"PUT", pipelines + "/:pipeline/metadata", true, developer, with((*call).pipeline, (*call).namePipeline)},
+		{"GET", jobs, false, 0, locked((*call).listProjectJobs)},
+		{"GET", jobs + "/:job", false, 0, with((*call).job, (*call).getJob)},
+		{"GET", jobs + "/:job/trace", false, 0, with((*call).job, (*call).getTrace)},
+		{"GET", jobs + "/:job/artifacts/*", true, 0, with((*call).job, (*call).getArtifact)},
+		{"POST", jobs + "/:job/play", false, developer, withRunnableJob((*call).playJob)},
+		{"POST", jobs + "/:job/retry", false, developer, withRunnableJob((*call).retryJob)},
+		{"POST", jobs + "/:job/cancel", false, developer, withRunnableJob((*call).cancelJob)},
+	}
+}
+
 func (s *Server) pipelineJSON(pl *pipeline) map[string]any {
 	p := s.st.Projects[pl.Project]
 	body := map[string]any{
-		"id": pl.ID, "iid": pl.IID, "project_id": pl.Project, "status": pl.Status, "source": pl.Source, "ref": pl.Ref, "tag": pl.Tag, "sha": pl.SHA,
+		"id": pl.ID, "iid": pl.IID, "project_id": pl.Project, "status": pl.Status, "source": pl.Source, "ref": pl.gitRef(), "tag": pl.Tag, "sha": pl.SHA,
 		"before_sha": pl.BeforeSHA, "web_url": s.cfg.ExternalURL + "/" + p.Path + "/-/pipelines/" + id(pl.ID), "user": s.userJSON(s.user(pl.User)),
 		"created_at": pl.CreatedAt, "updated_at": pl.UpdatedAt, "started_at": pl.StartedAt, "finished_at": pl.FinishedAt, "yaml_errors": nil, "name": nil,
 		"duration": nil, "queued_duration": nil, "coverage": nil, "committed_at": nil,
 	}
 	if pl.YAMLErrors != "" {
 		body["yaml_errors"] = pl.YAMLErrors
+	}
+	if pl.Name != "" {
+		body["name"] = pl.Name
 	}
 	if pl.StartedAt != nil && pl.FinishedAt != nil {
 		body["duration"] = int64(pl.FinishedAt.Sub(*pl.StartedAt).Seconds())
@@ -78,22 +103,19 @@ func pipelineInputs(p map[string]any) (map[string]any, map[string]string, *failu
 }
 
 func (c *call) createPipeline() *failure {
-	p, f := c.params()
-	if f == nil {
-		f = missing(p, "ref")
-	}
+	p, f := c.body("ref")
 	if f != nil {
 		return f
+	}
+	if c.s.limits.over(c.s.now(), "pipelines_create", c.project.Path+" "+text(p, "ref")+" "+id(c.caller.user.ID)) {
+		return tooMany()
 	}
 	return c.makePipeline(p, "api", c.caller.user.ID)
 }
 
 // triggerPipeline takes a job token of an allow-listed project, or the project's own trigger token.
 func (c *call) triggerPipeline() *failure {
-	p, f := c.params()
-	if f == nil {
-		f = missing(p, "token", "ref")
-	}
+	p, f := c.body("token", "ref")
 	if f != nil {
 		return f
 	}
@@ -104,7 +126,7 @@ func (c *call) triggerPipeline() *failure {
 	if j != nil {
 		source, by = "pipeline", j.User
 		f = c.s.enter(caller{job: j}, c.project)
-		admitted = f == nil && c.s.user(j.User).atLeast(developer)
+		admitted = f == nil && c.s.in(c.project, c.s.user(j.User)).atLeast(developer)
 	}
 	c.s.mu.Unlock()
 	if !admitted {
@@ -120,22 +142,26 @@ func (c *call) makePipeline(p map[string]any, source string, by int64) *failure 
 	}
 	c.s.mu.Lock()
 	role := cmp.Or(c.project.VariablesRole, "developer")
-	mayVary := len(variables) == 0 || role != "no_one_allowed" && c.s.user(by).atLeast(variableRoles()[role])
+	u := c.s.in(c.project, c.s.user(by))
+	mayVary := len(variables) == 0 || role != "no_one_allowed" && u.atLeast(variableRoles()[role])
 	c.s.mu.Unlock()
 	if !mayVary {
 		return fail(http.StatusBadRequest, map[string]any{"base": []string{"Insufficient permissions to set pipeline variables"}})
 	}
-	sha, tag, err := c.s.resolve(c.r.Context(), c.project, text(p, "ref"))
+	ref, sha, tag, problem, err := c.s.pipelineRef(c.r.Context(), c.project, text(p, "ref"))
 	if err != nil {
 		return failInternal(err)
 	}
-	if sha == "" {
-		return fail(http.StatusBadRequest, map[string]any{"base": []string{"Reference not found"}})
+	c.s.mu.Lock()
+	may := c.project.mayUpdate(u, ref, tag)
+	c.s.mu.Unlock()
+	if problem == "" && !may {
+		problem = "You do not have sufficient permission to run a pipeline on '" + ref + "'. Please select a different branch or contact your administrator for assistance."
 	}
-	if c.project.protects(text(p, "ref"), tag) && !c.s.user(by).atLeast(maintainer) {
-		return fail(http.StatusBadRequest, map[string]any{"base": []string{"You do not have sufficient permission to run a pipeline on '" + text(p, "ref") + "'. Please select a different branch or contact your administrator for assistance."}})
+	if problem != "" {
+		return fail(http.StatusBadRequest, map[string]any{"base": []string{problem}})
 	}
-	pl, err := c.s.newPipeline(c.s.ctx, request{project: c.project, ref: text(p, "ref"), tag: tag, sha: sha, source: source, user: by, variables: variables, inputs: inputs})
+	pl, err := c.s.newPipeline(c.s.ctx, request{project: c.project, ref: ref, tag: tag, sha: sha, source: source, user: by, variables: variables, inputs: inputs})
 	var bad invalid
 	if errors.As(err, &bad) {
 		return fail(http.StatusBadRequest, map[string]any{"base": []string(bad)})
@@ -151,82 +177,85 @@ func (c *call) makePipeline(p map[string]any, source string, by int64) *failure 
 
 func (c *call) listPipelines() *failure {
 	q := c.r.URL.Query()
-	c.s.mu.Lock()
-	list := []map[string]any{}
-	for _, pl := range sorted(c.s.st.Pipelines, func(pl *pipeline) bool {
-		return pl.Project == c.project.ID && is(q.Get("ref"), pl.Ref) && is(q.Get("sha"), pl.SHA) && is(q.Get("status"), pl.Status) && is(q.Get("source"), pl.Source)
-	}) {
-		list = append(list, c.s.pipelineJSON(pl))
+	all := sorted(c.s.st.Pipelines, func(pl *pipeline) bool {
+		return pl.Project == c.project.ID && is(q.Get("ref"), pl.gitRef()) && is(q.Get("sha"), pl.SHA) && is(q.Get("status"), pl.Status) && is(q.Get("source"), pl.Source)
+	})
+	return list(c, newestFirst(c, all), c.s.pipelineJSON)
+}
+
+func (c *call) latestPipeline() *failure {
+	ref := cmp.Or(c.r.URL.Query().Get("ref"), c.project.DefaultBranch)
+	all := sorted(c.s.st.Pipelines, func(pl *pipeline) bool { return pl.Project == c.project.ID && pl.gitRef() == ref })
+	if len(all) == 0 {
+		return notFound("")
 	}
-	c.s.mu.Unlock()
-	if q.Get("sort") != "asc" {
-		slices.Reverse(list)
-	}
-	reply(c.w, http.StatusOK, page(c.w, c.r, list))
-	return nil
+	return c.answer(c.s.pipelineJSON(all[len(all)-1]))
 }
 
 func is(wanted, value string) bool { return wanted == "" || wanted == value }
 
-// pipeline finds the pipeline in the path; the caller holds the lock.
 func (c *call) pipeline() (*pipeline, *failure) {
-	n, f := c.idOf("pipeline")
-	if f != nil {
-		return nil, f
-	}
-	pl := c.s.st.Pipelines[n]
-	if pl == nil || pl.Project != c.project.ID {
-		return nil, fail(http.StatusNotFound, "404 Not found")
-	}
-	return pl, nil
+	return found(c, c.s.st.Pipelines, "pipeline", "", func(pl *pipeline) int64 { return pl.Project })
 }
 
-func (c *call) getPipeline() *failure {
-	c.s.mu.Lock()
-	defer c.s.mu.Unlock()
-	pl, f := c.pipeline()
-	if f == nil {
-		reply(c.w, http.StatusOK, c.s.pipelineJSON(pl))
-	}
-	return f
-}
-
-func (c *call) listJobs() *failure {
-	q := c.r.URL.Query()
-	c.s.mu.Lock()
-	pl, f := c.pipeline()
-	list := []map[string]any{}
-	if f == nil {
-		scope := append(q["scope[]"], q["scope"]...)
-		for _, j := range sorted(c.s.st.Jobs, func(j *job) bool {
-			return j.Pipeline == pl.ID && (!j.Retried || q.Get("include_retried") == "true") && (len(scope) == 0 || slices.Contains(scope, j.Status))
-		}) {
-			list = append(list, c.s.jobJSON(j))
-		}
-	}
-	c.s.mu.Unlock()
+func (c *call) namePipeline(pl *pipeline) *failure {
+	p, f := c.body("name")
 	if f != nil {
 		return f
 	}
-	slices.Reverse(list)
-	reply(c.w, http.StatusOK, page(c.w, c.r, list))
-	return nil
+	if len(text(p, "name")) > 255 {
+		return fail(http.StatusBadRequest, map[string][]string{"name": {"is too long (maximum is 255 characters)"}})
+	}
+	pl.Name = text(p, "name")
+	return c.changed(c.s.pipelineJSON(pl))
+}
+
+// inScope says whether the request wants jobs of that state.
+func (c *call) inScope(j *job) bool {
+	q := c.r.URL.Query()
+	scope := append(q["scope[]"], q["scope"]...)
+	return (!j.Retried || q.Get("include_retried") == "true") && (len(scope) == 0 || slices.Contains(scope, j.Status))
+}
+
+func (c *call) listJobs(pl *pipeline) *failure {
+	all := sorted(c.s.st.Jobs, func(j *job) bool { return j.Pipeline == pl.ID && c.inScope(j) })
+	slices.Reverse(all)
+	return list(c, all, c.s.jobJSON)
+}
+
+func (c *call) listProjectJobs() *failure {
+	all := sorted(c.s.st.Jobs, func(j *job) bool { return j.Project == c.project.ID && c.inScope(j) })
+	slices.Reverse(all)
+	out := []map[string]any{}
+	for _, j := range keyset(c.w, c.r, all, func(j *job) string { return id(j.ID) }) {
+		out = append(out, c.s.jobJSON(j))
+	}
+	return c.answer(out)
 }
 
 // cancelPipeline always answers 200, as GitLab does.
-func (c *call) cancelPipeline() *failure {
-	c.s.mu.Lock()
-	defer c.s.mu.Unlock()
-	pl, f := c.pipeline()
-	if f != nil {
+func (c *call) cancelPipeline(pl *pipeline) *failure {
+	if f := c.mayRun(pl); f != nil {
 		return f
 	}
 	for _, j := range c.s.st.pipelineJobs(pl.ID) {
 		c.s.cancel(j)
 	}
 	c.s.advance(pl)
-	reply(c.w, http.StatusOK, c.s.pipelineJSON(pl))
-	return nil
+	return c.answer(c.s.pipelineJSON(pl))
+}
+
+func (c *call) retryPipeline(pl *pipeline) *failure {
+	if f := c.mayRun(pl); f != nil {
+		return f
+	}
+	for _, j := range c.s.st.pipelineJobs(pl.ID) {
+		if j.retryable() && j.Status != "success" {
+			c.s.again(j, c.person().ID)
+		}
+	}
+	c.s.advance(pl)
+	return c.made(c.s.pipelineJSON(pl))
 }
 
 // cancel ends a job that has not ended; the caller holds the lock.
@@ -234,6 +263,9 @@ func (s *Server) cancel(j *job) {
 	switch j.Status {
 	case "created", "pending", "manual", "waiting_for_resource":
 		j.Status, j.FinishedAt = "canceled", ptr(s.now())
+		if d := s.st.Deployments[j.Deployment]; d != nil {
+			d.Status, d.UpdatedAt, d.FinishedAt = "canceled", s.now(), ptr(s.now())
+		}
 	case "running":
 		if r := s.running[j.ID]; r != nil {
 			j.Status = "canceling"
@@ -245,7 +277,7 @@ func (s *Server) cancel(j *job) {
 // events streams one line per change of a pipeline or its jobs, until it can change no more by itself.
 func (s *Server) events(w http.ResponseWriter, r *http.Request, pipelineID string) {
 	s.mu.Lock()
-	who, f := s.caller(r, false)
+	who, f := s.caller(r, false, false)
 	n, err := strconv.ParseInt(pipelineID, 10, 64)
 	known := err == nil && s.st.Pipelines[n] != nil
 	s.mu.Unlock()

@@ -2,14 +2,34 @@ package gitlabapitest
 
 import (
 	"cmp"
-	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // version is the GitLab whose behaviour this server has.
 const version = "19.3.0"
+
+func projectEndpoints() []endpoint {
+	const scope = "/projects/:id/job_token_scope"
+	return []endpoint{
+		{"GET", "/version", false, reporter, (*call).version},
+		{"GET", "/metadata", false, reporter, (*call).version},
+		{"GET", "/user", false, reporter, (*call).currentUser},
+		{"GET", "/job", true, reporter, locked((*call).ownJob)},
+		{"GET", "/projects/:id", false, 0, locked((*call).getProject)},
+		{"PUT", "/projects/:id", false, maintainer, locked((*call).putProject)},
+		{"GET", scope, false, maintainer, (*call).getScope},
+		{"PATCH", scope, false, maintainer, (*call).patchScope},
+		{"GET", scope + "/allowlist", false, maintainer, locked((*call).listAllowed)},
+		{"POST", scope + "/allowlist", false, maintainer, locked((*call).addAllowed)},
+		{"DELETE", scope + "/allowlist/:target", false, maintainer, locked((*call).removeAllowed)},
+		{"GET", scope + "/groups_allowlist", false, maintainer, locked((*call).listAllowedGroups)},
+		{"POST", scope + "/groups_allowlist", false, maintainer, locked((*call).addAllowedGroup)},
+		{"DELETE", scope + "/groups_allowlist/:target", false, maintainer, locked((*call).removeAllowedGroup)},
+	}
+}
 
 func (c *call) version() *failure {
 	reply(c.w, http.StatusOK, map[string]any{"version": version, "revision": "slipway", "enterprise": false,
@@ -18,7 +38,7 @@ func (c *call) version() *failure {
 }
 
 func (s *Server) userJSON(u user) map[string]any {
-	return map[string]any{"id": u.ID, "username": u.Login, "name": u.Name, "state": "active", "web_url": s.cfg.ExternalURL + "/" + u.Login}
+	return map[string]any{"id": u.ID, "username": u.Login, "name": u.Name, "state": "active", "locked": false, "avatar_url": nil, "web_url": s.cfg.ExternalURL + "/" + u.Login}
 }
 
 func (c *call) currentUser() *failure {
@@ -40,11 +60,14 @@ func (s *Server) projectJSON(p *project) map[string]any {
 		"id": p.ID, "name": name, "path": name, "description": p.Description, "path_with_namespace": p.Path, "name_with_namespace": namespace + " / " + name,
 		"default_branch": p.DefaultBranch, "visibility": visibility, "created_at": p.CreatedAt,
 		"web_url": s.cfg.ExternalURL + "/" + p.Path, "http_url_to_repo": s.cfg.ExternalURL + "/" + p.Path + ".git",
-		"namespace":                                   map[string]any{"id": 3, "name": namespace, "path": namespace, "kind": "group", "full_path": namespace},
+		"namespace":                                   map[string]any{"id": p.Group, "name": namespace, "path": namespace, "kind": "group", "full_path": namespace},
 		"ci_id_token_sub_claim_components":            components,
 		"ci_push_repository_for_job_token_allowed":    p.PushForJobToken,
 		"ci_pipeline_variables_minimum_override_role": cmp.Or(p.VariablesRole, "developer"),
 		"container_registry_image_prefix":             s.cfg.Registry + "/" + p.Path,
+		"only_allow_merge_if_pipeline_succeeds":       p.GreenMerges,
+		"resource_group_default_process_mode":         cmp.Or(p.GroupMode, "unordered"),
+		"forked_from_project":                         s.forkedFrom(p),
 	}
 }
 
@@ -53,46 +76,61 @@ func variableRoles() map[string]int {
 	return map[string]int{"developer": developer, "maintainer": maintainer, "owner": 50, "no_one_allowed": 0}
 }
 
-func (c *call) getProject() *failure {
-	c.s.mu.Lock()
-	body := c.s.projectJSON(c.project)
-	c.s.mu.Unlock()
-	reply(c.w, http.StatusOK, body)
+func (s *Server) forkedFrom(p *project) any {
+	if of := s.st.Projects[p.ForkedFrom]; of != nil {
+		return map[string]any{"id": of.ID, "path_with_namespace": of.Path, "web_url": s.cfg.ExternalURL + "/" + of.Path}
+	}
 	return nil
 }
 
+func (c *call) getProject() *failure { return c.answer(c.s.projectJSON(c.project)) }
+
+// badSubject says what is wrong with the components of a subject: they name claims, each once, and the project first.
+func badSubject(components []string) string {
+	seen := map[string]bool{}
+	for n, name := range components {
+		switch {
+		case !slices.Contains(subComponents(), name):
+			return "contains a claim that is not supported: " + name
+		case n == 0 && !strings.Contains(name, "project_"):
+			return "must begin with project_path or project_id"
+		case seen[name]:
+			return "has a claim twice: " + name
+		}
+		seen[name] = true
+	}
+	return ""
+}
+
+// putProject checks all that is to change before it changes any of it.
 func (c *call) putProject() *failure {
-	p, f := c.params()
-	if f != nil {
-		return f
-	}
-	c.s.mu.Lock()
-	defer c.s.mu.Unlock()
+	next, p := *c.project, c.read
 	if raw, ok := p["ci_id_token_sub_claim_components"]; ok {
-		components := texts(raw)
-		for _, name := range components {
-			if !slices.Contains(subComponents(), name) {
-				return fail(http.StatusBadRequest, map[string]any{"ci_id_token_sub_claim_components": []string{"contains a claim that is not supported: " + name}})
-			}
+		next.SubComponents = texts(raw)
+		if problem := badSubject(next.SubComponents); problem != "" {
+			return fail(http.StatusBadRequest, map[string]any{"ci_id_token_sub_claim_components": []string{problem}})
 		}
-		c.project.SubComponents = components
 	}
-	if _, ok := p["ci_push_repository_for_job_token_allowed"]; ok {
-		c.project.PushForJobToken = truth(p, "ci_push_repository_for_job_token_allowed")
-	}
-	if _, ok := p["ci_pipeline_variables_minimum_override_role"]; ok {
-		role := text(p, "ci_pipeline_variables_minimum_override_role")
-		if _, known := variableRoles()[role]; !known {
-			return fail(http.StatusBadRequest, map[string]string{"error": "ci_pipeline_variables_minimum_override_role does not have a valid value"})
+	for key, values := range map[string][]string{"ci_pipeline_variables_minimum_override_role": keysOf(variableRoles()), "resource_group_default_process_mode": processModes()} {
+		if _, ok := p[key]; ok && !slices.Contains(values, text(p, key)) {
+			return failKey(http.StatusBadRequest, "error", key+" does not have a valid value")
 		}
-		c.project.VariablesRole = role
 	}
-	if _, ok := p["description"]; ok {
-		c.project.Description = text(p, "description")
+	for key, field := range map[string]*string{"ci_pipeline_variables_minimum_override_role": &next.VariablesRole, "resource_group_default_process_mode": &next.GroupMode, "description": &next.Description} {
+		if _, ok := p[key]; ok {
+			*field = text(p, key)
+		}
 	}
-	c.s.save()
-	reply(c.w, http.StatusOK, c.s.projectJSON(c.project))
-	return nil
+	for key, field := range map[string]*bool{"ci_push_repository_for_job_token_allowed": &next.PushForJobToken, "only_allow_merge_if_pipeline_succeeds": &next.GreenMerges} {
+		if _, ok := p[key]; ok {
+			*field = truth(p, key)
+		}
+	}
+	// Field by field: others of the project are read without the lock.
+	to := c.project
+	to.SubComponents, to.VariablesRole, to.GroupMode, to.Description = next.SubComponents, next.VariablesRole, next.GroupMode, next.Description
+	to.PushForJobToken, to.GreenMerges = next.PushForJobToken, next.GreenMerges
+	return c.changed(c.s.projectJSON(c.project))
 }
 
 func (c *call) getScope() *failure {
@@ -102,10 +140,7 @@ func (c *call) getScope() *failure {
 
 // patchScope refuses to switch the allow-list off: this instance enforces it, as GitLab can since 18.0.
 func (c *call) patchScope() *failure {
-	p, f := c.params()
-	if f == nil {
-		f = missing(p, "enabled")
-	}
+	p, f := c.body("enabled")
 	if f != nil {
 		return f
 	}
@@ -117,56 +152,83 @@ func (c *call) patchScope() *failure {
 }
 
 func (c *call) listAllowed() *failure {
-	c.s.mu.Lock()
-	list := []map[string]any{}
-	for _, id := range append([]int64{c.project.ID}, c.project.Allowlist...) {
+	all := []*project{c.project}
+	for _, id := range c.project.Allowlist {
 		if p := c.s.st.Projects[id]; p != nil {
-			list = append(list, c.s.projectJSON(p))
+			all = append(all, p)
 		}
 	}
-	c.s.mu.Unlock()
-	reply(c.w, http.StatusOK, page(c.w, c.r, list))
-	return nil
+	return list(c, all, c.s.projectJSON)
+}
+
+// allowListLimit is how many projects and groups together may be on a list.
+const allowListLimit = 200
+
+func (c *call) full() bool {
+	return len(c.project.Allowlist)+len(c.project.AllowedGroups) >= allowListLimit
 }
 
 func (c *call) addAllowed() *failure {
-	p, f := c.params()
-	if f == nil {
-		f = missing(p, "target_project_id")
-	}
+	p, f := c.body("target_project_id")
 	if f != nil {
 		return f
 	}
 	target := number(p, "target_project_id")
-	c.s.mu.Lock()
-	defer c.s.mu.Unlock()
 	switch {
 	case c.s.st.Projects[target] == nil:
 		return notFound("target_project_id")
 	case target == c.project.ID || slices.Contains(c.project.Allowlist, target):
 		return fail(http.StatusBadRequest, "400 Bad request - This project is already in the job token allowlist.")
-	case len(c.project.Allowlist) >= 200:
+	case c.full():
 		return fail(http.StatusBadRequest, "400 Bad request - The job token allowlist is full.")
 	}
 	c.project.Allowlist = append(c.project.Allowlist, target)
-	c.s.save()
-	reply(c.w, http.StatusCreated, map[string]any{"source_project_id": c.project.ID, "target_project_id": target})
-	return nil
+	return c.made(map[string]any{"source_project_id": c.project.ID, "target_project_id": target})
+}
+
+// removeFrom takes the target in the path off a list.
+func (c *call) removeFrom(all *[]int64, what string) *failure {
+	target, err := strconv.ParseInt(c.r.PathValue("target"), 10, 64)
+	if err != nil {
+		return failKey(http.StatusBadRequest, "error", what+" is invalid")
+	}
+	at := slices.Index(*all, target)
+	if at < 0 {
+		return notFound(what)
+	}
+	*all = slices.Delete(*all, at, at+1)
+	return c.gone()
 }
 
 func (c *call) removeAllowed() *failure {
-	target, err := strconv.ParseInt(c.r.PathValue("target"), 10, 64)
-	if err != nil {
-		return failKey(http.StatusBadRequest, "error", "target_project_id is invalid")
+	return c.removeFrom(&c.project.Allowlist, "target_project_id")
+}
+
+func (c *call) listAllowedGroups() *failure {
+	return list(c, c.project.AllowedGroups, func(id int64) map[string]any {
+		path := c.s.st.Groups[id].Path
+		return map[string]any{"id": id, "name": path, "path": path, "full_name": path, "full_path": path, "web_url": c.s.cfg.ExternalURL + "/groups/" + path}
+	})
+}
+
+func (c *call) addAllowedGroup() *failure {
+	p, f := c.body("target_group_id")
+	if f != nil {
+		return f
 	}
-	c.s.mu.Lock()
-	defer c.s.mu.Unlock()
-	at := slices.Index(c.project.Allowlist, target)
-	if at < 0 {
-		return fail(http.StatusNotFound, fmt.Sprintf("404 %s Not Found", "target_project_id"))
+	target := number(p, "target_group_id")
+	switch {
+	case c.s.st.Groups[target] == nil:
+		return notFound("target_group_id")
+	case slices.Contains(c.project.AllowedGroups, target):
+		return fail(http.StatusBadRequest, "400 Bad request - This group is already in the job token allowlist.")
+	case c.full():
+		return fail(http.StatusBadRequest, "400 Bad request - The job token allowlist is full.")
 	}
-	c.project.Allowlist = slices.Delete(c.project.Allowlist, at, at+1)
-	c.s.save()
-	c.w.WriteHeader(http.StatusNoContent)
-	return nil
+	c.project.AllowedGroups = append(c.project.AllowedGroups, target)
+	return c.made(map[string]any{"source_project_id": c.project.ID, "target_group_id": target})
+}
+
+func (c *call) removeAllowedGroup() *failure {
+	return c.removeFrom(&c.project.AllowedGroups, "target_group_id")
 }

@@ -7,6 +7,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -29,7 +30,11 @@ func failInternal(err error) *failure {
 	return fail(http.StatusInternalServerError, "500 Internal Server Error - "+err.Error())
 }
 
+// notFound says what is not there; GitLab names some things and not others.
 func notFound(what string) *failure {
+	if what == "" {
+		return fail(http.StatusNotFound, "404 Not found")
+	}
 	return fail(http.StatusNotFound, "404 "+what+" Not Found")
 }
 
@@ -82,10 +87,28 @@ func page[T any](w http.ResponseWriter, r *http.Request, all []T) []T {
 		links = append([]string{link(number-1, "prev")}, links...)
 	}
 	h.Set("Link", strings.Join(links, ", "))
-	if all == nil {
-		return []T{}
-	}
 	return all[from:to]
+}
+
+// keyset cuts a page that begins after a token, and names the next one in the Link header alone, as GitLab does for
+// lists that may be long. key tells the token of an entry.
+func keyset[T any](w http.ResponseWriter, r *http.Request, all []T, key func(T) string) []T {
+	q := r.URL.Query()
+	if q.Get("pagination") != "keyset" {
+		return page(w, r, all)
+	}
+	size := min(positive(q.Get("per_page"), 20), 100)
+	if token := q.Get("page_token"); token != "" {
+		at := slices.IndexFunc(all, func(one T) bool { return key(one) == token })
+		all = all[at+1:]
+	}
+	if len(all) <= size {
+		return all
+	}
+	q.Del("private_token")
+	q.Set("page_token", key(all[size-1]))
+	w.Header().Set("Link", fmt.Sprintf("<http://%s%s?%s>; rel=\"next\"", r.Host, r.URL.EscapedPath(), q.Encode()))
+	return all[:size]
 }
 
 func positive(s string, otherwise int) int {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,6 +23,7 @@ const (
 	// inputs filled in lies, out of git's sight.
 	stateDir    = ".gitlab-ci-local"
 	configFile  = stateDir + "/pipeline.yml"
+	settingFile = stateDir + "/variables.yml"
 	includeUser = "gitlab-ci-include"
 )
 
@@ -70,11 +72,14 @@ type resolved struct {
 
 // resolveConfig checks the commit out and finds the pipeline's jobs. It returns invalid for everything that is the
 // configuration's fault. The folder stays: jobs take the includes from it that were fetched here.
-func (s *Server) resolveConfig(ctx context.Context, p *project, dir, sha string, inputs map[string]any, variables map[string]string) (*resolved, error) {
+//
+// settings are variables that may be secret: they stand in a file.
+func (s *Server) resolveConfig(ctx context.Context, q request, dir string, variables, settings map[string]string) (*resolved, error) {
+	p := q.project
 	if len(s.cfg.Runner.Command) == 0 {
 		return nil, errNoRunner
 	}
-	if err := s.checkout(ctx, p, sha, dir, s.cfg.Endpoint+"/"+p.Path+".git"); err != nil {
+	if err := s.checkout(ctx, p, q.sha, dir, s.cfg.Endpoint+"/"+p.Path+".git"); err != nil {
 		return nil, err
 	}
 	config, err := os.ReadFile(filepath.Join(dir, ".gitlab-ci.yml"))
@@ -83,12 +88,15 @@ func (s *Server) resolveConfig(ctx context.Context, p *project, dir, sha string,
 	} else if err != nil {
 		return nil, fmt.Errorf("reading the configuration of %q: %w", p.Path, err)
 	}
-	config, problems := applyInputs(config, inputs)
+	config, problems := applyInputs(config, q.inputs)
 	if len(problems) > 0 {
 		return nil, invalid(problems)
 	}
 	if err := os.WriteFile(filepath.Join(dir, configFile), config, 0o600); err != nil {
 		return nil, fmt.Errorf("writing the configuration of %q: %w", p.Path, err)
+	}
+	if err := writeVariables(dir, settings); err != nil {
+		return nil, err
 	}
 	list, err := s.list(ctx, dir, configFile, variables, "--fetch-includes")
 	if err != nil {
@@ -104,7 +112,9 @@ func (s *Server) resolveConfig(ctx context.Context, p *project, dir, sha string,
 	} else if !run {
 		return nil, invalid{"Pipeline filtered out by workflow rules."}
 	}
-	jobs, stages, err := definitions(list, preview, variables)
+	all := maps.Clone(variables)
+	maps.Copy(all, settings)
+	jobs, stages, err := definitions(list, preview, all, q.merge != nil)
 	if err != nil {
 		return nil, invalid{err.Error()}
 	}
@@ -112,6 +122,22 @@ func (s *Server) resolveConfig(ctx context.Context, p *project, dir, sha string,
 		return nil, invalid{"Pipeline will not run for the selected trigger. The rules configuration prevented any jobs from being added to the pipeline."}
 	}
 	return &resolved{jobs, stages}, nil
+}
+
+// writeVariables puts a project's own variables where gitlab-ci-local reads them, and others do not.
+func writeVariables(dir string, settings map[string]string) error {
+	kept := map[string]string{}
+	for k, v := range settings {
+		kept[k] = strings.ReplaceAll(v, "$", "$$")
+	}
+	data, err := yaml.Marshal(kept)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, settingFile), data, 0o600)
+	}
+	if err != nil {
+		return fmt.Errorf("writing the variables: %w", err)
+	}
+	return nil
 }
 
 func (s *Server) list(ctx context.Context, dir, file string, variables map[string]string, more ...string) ([]listed, error) {
@@ -184,7 +210,7 @@ func after(out []byte, line string) []byte {
 func (s *Server) ciLocalArgs(file string, variables map[string]string, more ...string) []string {
 	args := append([]string{}, s.cfg.Runner.Command[1:]...)
 	args = append(args, more...)
-	args = append(args, "--cwd", ".", "--file", file, "--home", s.path("home"), "--ignores-file", stateDir+"/ignore",
+	args = append(args, "--cwd", ".", "--file", file, "--home", s.path("home"), "--ignores-file", stateDir+"/ignore", "--variables-file", settingFile,
 		"--force-shell-executor", "--ignore-predefined-vars", strings.Join(keysOf(variables), ","))
 	for _, name := range keysOf(variables) {
 		args = append(args, "--variable", name+"="+strings.ReplaceAll(variables[name], "$", "$$"))

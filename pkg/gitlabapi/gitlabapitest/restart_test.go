@@ -99,9 +99,63 @@ func TestStateOutlivesTheServer(t *testing.T) {
 	if _, _, err := i.client.Projects.EditProject(78, &gitlab.EditProjectOptions{CIIdTokenSubClaimComponents: &[]string{"project_id"}}); err != nil {
 		t.Fatal(err)
 	}
+	rita, str := i.as(releaseToken), gitlab.Ptr[string]
+	must[*gitlab.ProjectVariable](t)(rita.ProjectVariables.CreateVariable(77, &gitlab.CreateProjectVariableOptions{Key: str("KEY"), Value: str("kept")}))
+	must[*gitlab.FreezePeriod](t)(rita.FreezePeriods.CreateFreezePeriodOptions(77, &gitlab.CreateFreezePeriodOptions{FreezeStart: str("0 1 * * *"), FreezeEnd: str("0 2 * * *")}))
+	must[*gitlab.PipelineSchedule](t)(rita.PipelineSchedules.CreatePipelineSchedule(77, &gitlab.CreatePipelineScheduleOptions{Description: str("kept"), Ref: str("main"), Cron: str("0 1 * * *")}))
+	i.protectEnv(gitlab.ProtectRepositoryEnvironmentsOptions{Name: str("prod"), DeployAccessLevels: roleOf(gitlab.MaintainerPermissions)})
+	if _, err := rita.ProtectedBranches.UnprotectRepositoryBranches(77, "main"); err != nil {
+		t.Fatal(err)
+	}
+	i.branchWith(rita, 77, "change", "b", "x")
+	i.control("PUT", "merge_checks", map[string]bool{"held": true})
+	mr := i.request(rita, 77, "change") // is being checked when the server stops
+	must[*gitlab.Note](t)(rita.Notes.CreateMergeRequestNote(77, mr.IID, &gitlab.CreateMergeRequestNoteOptions{Body: str("kept")}))
+	must[*gitlab.Release](t)(rita.Releases.CreateRelease(77, &gitlab.CreateReleaseOptions{TagName: str("v1"), Ref: str("main")}))
+	bot := must[*gitlab.ProjectAccessToken](t)(i.client.ProjectAccessTokens.CreateProjectAccessToken(77, &gitlab.CreateProjectAccessTokenOptions{Name: str("bot"), Scopes: &[]string{"read_api"}}))
+	for _, path := range []string{"dev/lock", "dev?ID=one"} {
+		if code, _, body := i.tf("POST", path, strings.Replace(lockOf("one"), "{", `{"serial":1,`, 1), "rita", releaseToken); code != 200 {
+			t.Fatalf("%d %s", code, body)
+		}
+	}
+	i.control("PUT", "limits", map[string]any{"notes_create": limit{Requests: 1, Seconds: 3600}})
+	i.control("PUT", "clock", map[string]any{"now": i.now().AddDate(0, 0, 2)})
+	moved := i.now()
 	key := i.keyID
 	i.stop()
 	i = serve(t, i.config, listen(t))
+	rita = i.as(releaseToken)
+	if i.now().Before(moved) {
+		t.Error("the clock has gone back")
+	}
+	if v := must[*gitlab.ProjectVariable](t)(rita.ProjectVariables.GetVariable(77, "KEY", nil)); v.Value != "kept" {
+		t.Errorf("%+v", v)
+	}
+	for what, n := range map[string]int{
+		"freezes":      len(must[[]*gitlab.FreezePeriod](t)(rita.FreezePeriods.ListFreezePeriods(77, nil))),
+		"schedules":    len(must[[]*gitlab.PipelineSchedule](t)(rita.PipelineSchedules.ListPipelineSchedules(77, nil))),
+		"environments": len(must[[]*gitlab.ProtectedEnvironment](t)(rita.ProtectedEnvironments.ListProtectedEnvironments(77, nil))),
+		"notes":        len(must[[]*gitlab.Note](t)(rita.Notes.ListMergeRequestNotes(77, mr.IID, nil))),
+		"releases":     len(must[[]*gitlab.Release](t)(rita.Releases.ListReleases(77, nil))),
+	} {
+		if n != 1 {
+			t.Errorf("%d %s", n, what)
+		}
+	}
+	if b := must[[]*gitlab.ProtectedBranch](t)(rita.ProtectedBranches.ListProtectedBranches(77, nil)); len(b) != 0 {
+		t.Errorf("a protection is back: %+v", b[0])
+	}
+	if got := i.mergeable(77, mr.IID); got != "mergeable" {
+		t.Errorf("the request is %s", got)
+	}
+	_, resp, err := i.as(bot.Token).Projects.EditProject(77, &gitlab.EditProjectOptions{Description: str("x")})
+	refused(t, "a scope after the restart", resp, err, 403, "insufficient_scope")
+	if code, _, body := i.tf("POST", "dev/lock", lockOf("two"), "root", adminToken); code != 409 || !strings.Contains(body, `"ID":"one"`) {
+		t.Errorf("a lock after the restart: %d %s", code, body)
+	}
+	must[*gitlab.Note](t)(rita.Notes.CreateMergeRequestNote(77, mr.IID, &gitlab.CreateMergeRequestNoteOptions{Body: str("one")}))
+	_, resp, err = rita.Notes.CreateMergeRequestNote(77, mr.IID, &gitlab.CreateMergeRequestNoteOptions{Body: str("two")})
+	refused(t, "a limit after the restart", resp, err, 429, "too many times")
 	if i.keyID != key {
 		t.Error("the signing key is another one")
 	}
@@ -111,7 +165,7 @@ func TestStateOutlivesTheServer(t *testing.T) {
 	if p, _, err := i.client.Projects.GetProject(78, nil); err != nil || len(p.CIIdTokenSubClaimComponents) != 1 {
 		t.Errorf("%+v, %v", p, err)
 	}
-	if b, _, err := i.client.Branches.ListBranches(77, nil); err != nil || len(b) != 1 {
+	if b, _, err := i.client.Branches.ListBranches(77, nil); err != nil || len(b) != 2 {
 		t.Errorf("%v, %v", b, err)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -52,16 +53,20 @@ func (r *run) end(reason string) {
 func (s *Server) start(j *job) {
 	token := "glcbt-" + randomHex(20)
 	j.Status, j.StartedAt, j.TokenHash = "running", ptr(s.now()), hashToken(token)
-	p, pl, u := s.st.Projects[j.Project], s.st.Pipelines[j.Pipeline], s.user(j.User)
-	if e := j.Definition.Environment; e != nil && e.Action == "start" {
-		env := s.environmentFor(j.Project, e)
-		env.State = "available"
-		d := &deployment{
-			ID: s.st.next("deployment"), IID: s.st.next("deployment/" + id(p.ID)), Project: p.ID, Environment: env.ID, Ref: pl.Ref, Tag: pl.Tag,
-			SHA: pl.SHA, Status: "running", User: u.ID, Job: j.ID, CreatedAt: s.now(), UpdatedAt: s.now(),
-		}
-		s.st.Deployments[d.ID], j.Deployment = d, d.ID
+	p, pl, u := s.st.Projects[j.Project], s.st.Pipelines[j.Pipeline], s.in(s.st.Projects[j.Project], s.user(j.User))
+	environment := ""
+	if e := j.Definition.Environment; e != nil {
+		environment = e.Name
 	}
+	if environment != "" && j.Definition.Environment.Action == "start" {
+		d := s.st.Deployments[j.Deployment]
+		if d == nil {
+			d = s.deploymentOf(j)
+		}
+		d.Status, d.UpdatedAt = "running", s.now()
+		s.st.Environments[d.Environment].State = "available"
+	}
+	set := unless(s.settings(p, pl, environment), pl.Variables)
 	r := &run{job: j.ID, done: make(chan struct{})}
 	s.running[j.ID] = r
 	producers := s.producers(j)
@@ -69,7 +74,7 @@ func (s *Server) start(j *job) {
 	s.work.Add(1)
 	go func() {
 		defer s.work.Done()
-		err := s.execute(r, &project, pl, &frozen, u, token, producers)
+		err := s.execute(r, attempt{&project, pl, &frozen, u, token, producers, set})
 		if err != nil {
 			s.note(&frozen, "ERROR: Job failed (system failure): "+err.Error())
 		}
@@ -107,11 +112,22 @@ func (s *Server) workDir(j *job, p *project) string {
 	return s.jobDir(j, "src", filepath.FromSlash(p.Path))
 }
 
+// attempt is what a job is run with. Project and job are copies, read without the lock.
+type attempt struct {
+	project   *project
+	pipeline  *pipeline
+	job       *job
+	user      user
+	token     string
+	producers []*job
+	set       []*variable // those of the project's and the group's variables that are this job's
+}
+
 // execute prepares the job's folder, runs gitlab-ci-local for this one job and waits for its end.
-func (s *Server) execute(r *run, p *project, pl *pipeline, j *job, u user, token string, producers []*job) error {
-	ctx := s.ctx
+func (s *Server) execute(r *run, a attempt) error {
+	ctx, p, pl, j := s.ctx, a.project, a.pipeline, a.job
 	dir := s.workDir(j, p)
-	origin := strings.Replace(s.cfg.Endpoint, "://", "://gitlab-ci-token:"+token+"@", 1) + "/" + p.Path + ".git"
+	origin := strings.Replace(s.cfg.Endpoint, "://", "://gitlab-ci-token:"+a.token+"@", 1) + "/" + p.Path + ".git"
 	if err := s.checkout(ctx, p, pl.SHA, dir, origin); err != nil {
 		return err
 	}
@@ -119,19 +135,19 @@ func (s *Server) execute(r *run, p *project, pl *pipeline, j *job, u user, token
 	if err != nil {
 		return err
 	}
-	dotenv, err := s.prepare(p, pl, j, dir, producers)
+	dotenv, err := s.prepare(p, pl, j, dir, a.producers)
 	if err != nil {
 		return err
 	}
-	secret, open, err := s.jobVariables(p, pl, j, u, dir, token)
+	secret, open, err := s.jobVariables(p, pl, j, a.user, dir, a.token)
 	if err != nil {
 		return err
 	}
-	variables := s.pipelineVariables(p, pl, u, made)
-	for k, v := range open {
-		variables[k] = v
-	}
-	if err := s.writeEnv(j, dotenv, variables, secret); err != nil {
+	variables := s.pipelineVariables(p, pl, a.user, made, a.set)
+	maps.Copy(variables, open)
+	settings := values(a.set, dir+".tmp", variables)
+	hidden := append(slices.Collect(maps.Values(secret)), masks(a.set)...)
+	if err := errors.Join(writeFiles(a.set, dir+".tmp"), writeVariables(dir, settings), s.writeEnv(j, hidden, dotenv, variables, settings, secret)); err != nil {
 		return err
 	}
 	log, err := os.OpenFile(s.jobDir(j, "runner.log"), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
@@ -149,9 +165,7 @@ func (s *Server) execute(r *run, p *project, pl *pipeline, j *job, u user, token
 	if r.reason == "" {
 		if err = cmd.Start(); err == nil {
 			r.pid = cmd.Process.Pid
-			for _, v := range secret {
-				r.secrets = append(r.secrets, v)
-			}
+			r.secrets = hidden
 			if kept := s.st.Jobs[j.ID]; kept != nil {
 				kept.PID, kept.PIDStart = r.pid, startTime(r.pid)
 				s.save()
@@ -237,6 +251,8 @@ func (s *Server) conclude(r *run, p *project, j *job, err error) {
 		status = "canceled"
 	case r.reason != "":
 		status, reason = "failed", r.reason
+	case errors.Is(err, errBurnedPath):
+		status, reason = "failed", "id_token_burned_project_path"
 	case err != nil, !o.began:
 		status, reason = "failed", "runner_system_failure"
 	case o.code == nil, *o.code != 0, bad != nil:
@@ -289,6 +305,11 @@ func (s *Server) again(old *job, by int64) *job {
 // adopt settles the jobs that were running when the last server stopped: those whose process lives on are watched to
 // their end, the others are concluded from what they left. The caller holds the lock.
 func (s *Server) adopt() {
+	for _, mr := range s.st.MergeRequests {
+		if mr.Status == "checking" {
+			mr.Status = "unchecked" // whoever checked it is gone
+		}
+	}
 	for _, j := range sorted(s.st.Jobs, func(j *job) bool { return j.Status == "running" || j.Status == "canceling" }) {
 		r := &run{job: j.ID, pid: j.PID, done: make(chan struct{})}
 		if data, err := os.ReadFile(s.jobDir(j, "secrets.json")); err == nil {

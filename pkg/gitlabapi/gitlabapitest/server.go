@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 )
 
 // Server is one GitLab instance. It is an http.Handler; whoever serves it chooses the listener, which must answer
@@ -24,6 +25,9 @@ type Server struct {
 	stop    context.CancelFunc
 	work    sync.WaitGroup
 
+	offset      atomic.Int64 // of the clock, in nanoseconds
+	limits      limits
+	faults      faults
 	mu          sync.Mutex
 	st          *state
 	broken      error
@@ -49,6 +53,8 @@ func New(cfg Config) (*Server, error) {
 	if s.st, err = loadState(s.path("state.json")); err != nil {
 		return nil, err
 	}
+	s.offset.Store(int64(s.st.ClockOffset))
+	s.limits.replace(s.st.Limits)
 	if s.key, s.keyID, err = loadKey(s.path("id-token-key.pem")); err != nil {
 		return nil, err
 	}
@@ -64,6 +70,8 @@ func New(cfg Config) (*Server, error) {
 	defer s.mu.Unlock()
 	s.adopt()
 	s.save()
+	s.work.Add(1)
+	go s.runSchedules()
 	return s, s.broken
 }
 
@@ -74,7 +82,26 @@ func (s *Server) addProject(p Project) error {
 	if s.st.Projects[p.ID] == nil {
 		s.st.Projects[p.ID] = &project{Project: p, SubComponents: p.SubClaimComponents, Allowlist: slices.Clone(p.JobTokenAllowlist), CreatedAt: s.now()}
 	}
-	return s.makeRepository(s.st.Projects[p.ID])
+	kept := s.st.Projects[p.ID]
+	fill(&kept.Members)
+	if kept.Protections == nil {
+		kept.Protections = s.configured(p)
+	}
+	namespace, _, _ := cutLast(p.Path, "/")
+	kept.Group = s.groupOf(namespace).ID
+	return s.makeRepository(kept)
+}
+
+// groupOf finds or makes the group of a path.
+func (s *Server) groupOf(path string) *group {
+	for _, g := range s.st.Groups {
+		if g.Path == path {
+			return g
+		}
+	}
+	g := &group{ID: s.st.next("group") + 2, Path: path}
+	s.st.Groups[g.ID] = g
+	return g
 }
 
 // ServeHTTP answers the API, git over HTTP, OIDC discovery and the event stream.
@@ -98,9 +125,24 @@ func (s *Server) Close() {
 			r.end("runner_system_failure")
 		}
 	}
+	s.changed()
 	s.mu.Unlock()
 	s.work.Wait()
 	s.stop()
+}
+
+// beside runs something beside the calls, which Close waits for. The caller does not hold the lock.
+func (s *Server) beside(do func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return
+	}
+	s.work.Add(1)
+	go func() {
+		defer s.work.Done()
+		do()
+	}()
 }
 
 func (s *Server) projectByPath(path string) *project {

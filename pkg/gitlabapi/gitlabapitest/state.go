@@ -21,13 +21,42 @@ type state struct {
 	Environments map[int64]*environment `json:"environments"`
 	Deployments  map[int64]*deployment  `json:"deployments"`
 	Packages     map[int64]*pkg         `json:"packages"`
+
+	CreatedAt      time.Time                `json:"created_at"`
+	ClockOffset    time.Duration            `json:"clock_offset,omitempty"`
+	Limits         map[string]limit         `json:"limits,omitempty"`
+	Groups         map[int64]*group         `json:"groups"`
+	Bots           map[int64]*bot           `json:"bots"`
+	AccessTokens   map[int64]*accessToken   `json:"access_tokens"`
+	Variables      map[int64]*variable      `json:"variables"`
+	Freezes        map[int64]*freeze        `json:"freezes"`
+	Schedules      map[int64]*schedule      `json:"schedules"`
+	ResourceGroups map[int64]*resourceGroup `json:"resource_groups"`
+	ProtectedEnvs  map[int64]*protectedEnv  `json:"protected_environments"`
+	MergeRequests  map[int64]*mergeRequest  `json:"merge_requests"`
+	ApprovalRules  map[int64]*approvalRule  `json:"approval_rules"`
+	Notes          map[int64]*note          `json:"notes"`
+	Releases       map[int64]*release       `json:"releases"`
+	TFStates       map[int64]*tfState       `json:"terraform_states"`
+}
+
+// group is the namespace of projects.
+type group struct {
+	ID   int64  `json:"id"`
+	Path string `json:"path"`
 }
 
 type project struct {
 	Project
-	SubComponents []string  `json:"sub_components"`
-	Allowlist     []int64   `json:"allowlist"`
-	CreatedAt     time.Time `json:"created_at"`
+	SubComponents []string        `json:"sub_components"`
+	Allowlist     []int64         `json:"allowlist"`
+	AllowedGroups []int64         `json:"allowed_groups,omitempty"`
+	Group         int64           `json:"group"`
+	Members       map[int64]int   `json:"members"` // access levels, where they differ from those of the instance
+	Protections   []*protectedRef `json:"protections"`
+	GreenMerges   bool            `json:"green_merges"`         // only_allow_merge_if_pipeline_succeeds
+	GroupMode     string          `json:"group_mode,omitempty"` // resource_group_default_process_mode
+	CreatedAt     time.Time       `json:"created_at"`
 }
 
 type pipeline struct {
@@ -42,12 +71,20 @@ type pipeline struct {
 	User       int64             `json:"user"`
 	Status     string            `json:"status"`
 	YAMLErrors string            `json:"yaml_errors,omitempty"`
+	Name       string            `json:"name,omitempty"`
 	Stages     []string          `json:"stages"`
 	Variables  map[string]string `json:"variables,omitempty"`
-	CreatedAt  time.Time         `json:"created_at"`
-	UpdatedAt  time.Time         `json:"updated_at"`
-	StartedAt  *time.Time        `json:"started_at"`
-	FinishedAt *time.Time        `json:"finished_at"`
+	Schedule   int64             `json:"schedule,omitempty"`
+	// Of a merge request's pipeline: the request, the project and branch it comes from (Ref), and its target.
+	MergeRequest  int64      `json:"merge_request,omitempty"`
+	SourceProject int64      `json:"source_project,omitempty"`
+	TargetRef     string     `json:"target_ref,omitempty"`
+	HeadRef       string     `json:"head_ref,omitempty"` // refs/merge-requests/1/head
+	Fork          bool       `json:"fork,omitempty"`     // the source is another project than the target
+	CreatedAt     time.Time  `json:"created_at"`
+	UpdatedAt     time.Time  `json:"updated_at"`
+	StartedAt     *time.Time `json:"started_at"`
+	FinishedAt    *time.Time `json:"finished_at"`
 }
 
 type job struct {
@@ -97,6 +134,7 @@ type deployment struct {
 	Status      string     `json:"status"`
 	User        int64      `json:"user"`
 	Job         int64      `json:"job,omitempty"`
+	Approvals   []approval `json:"approvals,omitempty"`
 	CreatedAt   time.Time  `json:"created_at"`
 	UpdatedAt   time.Time  `json:"updated_at"`
 	FinishedAt  *time.Time `json:"finished_at"`
@@ -141,6 +179,22 @@ func loadState(file string) (*state, error) {
 	fill(&st.Environments)
 	fill(&st.Deployments)
 	fill(&st.Packages)
+	fill(&st.Groups)
+	fill(&st.Bots)
+	fill(&st.AccessTokens)
+	fill(&st.Variables)
+	fill(&st.Freezes)
+	fill(&st.Schedules)
+	fill(&st.ResourceGroups)
+	fill(&st.ProtectedEnvs)
+	fill(&st.MergeRequests)
+	fill(&st.ApprovalRules)
+	fill(&st.Notes)
+	fill(&st.Releases)
+	fill(&st.TFStates)
+	if st.CreatedAt.IsZero() {
+		st.CreatedAt = time.Now().UTC()
+	}
 	return st, nil
 }
 
@@ -206,6 +260,10 @@ func (st *state) pipelineJobs(id int64) []*job {
 	return sorted(st.Jobs, func(j *job) bool { return j.Pipeline == id && !j.Retried })
 }
 
-func (s *Server) now() time.Time { return time.Now().UTC().Truncate(time.Millisecond) }
+// now is the instance's time, which the control endpoint can move. The caller holds the lock, or does not care
+// about a move at the same moment.
+func (s *Server) now() time.Time {
+	return time.Now().Add(time.Duration(s.offset.Load())).UTC().Truncate(time.Millisecond)
+}
 
 func ptr[T any](v T) *T { return &v }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -13,8 +14,17 @@ func slug(s string) string {
 	return strings.Trim(s[:min(len(s), 63)], "-")
 }
 
-// pipelineVariables are the predefined variables that every job of a pipeline has, none of them secret.
-func (s *Server) pipelineVariables(p *project, pl *pipeline, u user, made commit) map[string]string {
+// unless leaves out the variables that a pipeline was given itself: those win.
+func unless(set []*variable, given map[string]string) []*variable {
+	return slices.DeleteFunc(slices.Clone(set), func(v *variable) bool {
+		_, ok := given[v.Key]
+		return ok
+	})
+}
+
+// pipelineVariables are the predefined variables that every job of a pipeline has and those of the instance, none of
+// them secret, but for those that a setting of the project takes the place of.
+func (s *Server) pipelineVariables(p *project, pl *pipeline, u user, made commit, set []*variable) map[string]string {
 	external, endpoint := s.cfg.ExternalURL, s.cfg.Endpoint
 	host := external[strings.Index(external, "://")+3:]
 	port := "443"
@@ -36,15 +46,24 @@ func (s *Server) pipelineVariables(p *project, pl *pipeline, u user, made commit
 		"CI_PIPELINE_ID": id(pl.ID), "CI_PIPELINE_IID": id(pl.IID), "CI_PIPELINE_SOURCE": pl.Source,
 		"CI_PIPELINE_URL": external + "/" + p.Path + "/-/pipelines/" + id(pl.ID), "CI_PIPELINE_CREATED_AT": pl.CreatedAt.Format("2006-01-02T15:04:05Z"),
 		"CI_COMMIT_SHA": pl.SHA, "CI_COMMIT_SHORT_SHA": pl.SHA[:8], "CI_COMMIT_BEFORE_SHA": pl.BeforeSHA,
-		"CI_COMMIT_REF_NAME": pl.Ref, "CI_COMMIT_REF_SLUG": slug(pl.Ref), "CI_COMMIT_REF_PROTECTED": strconv.FormatBool(p.protects(pl.Ref, pl.Tag)),
+		"CI_COMMIT_REF_NAME": pl.Ref, "CI_COMMIT_REF_SLUG": slug(pl.Ref), "CI_COMMIT_REF_PROTECTED": strconv.FormatBool(p.runsProtected(pl)),
 		"CI_COMMIT_TITLE": made.Title, "CI_COMMIT_MESSAGE": strings.TrimRight(made.Message, "\n"), "CI_COMMIT_DESCRIPTION": strings.TrimSpace(description),
 		"CI_COMMIT_AUTHOR": made.AuthorName + " <" + made.AuthorEmail + ">", "CI_COMMIT_TIMESTAMP": made.CommittedDate,
 		"GITLAB_USER_ID": id(u.ID), "GITLAB_USER_LOGIN": u.Login, "GITLAB_USER_NAME": u.Name, "GITLAB_USER_EMAIL": u.Email,
 		"CI_RUNNER_ID": "1", "CI_RUNNER_DESCRIPTION": "gitlab-ci-local",
 	}
-	if pl.Tag {
+	s.mu.Lock()
+	frozen := s.frozen(p.ID)
+	s.mu.Unlock()
+	if frozen {
+		v["CI_DEPLOY_FREEZE"] = "true"
+	}
+	switch {
+	case pl.Tag:
 		v["CI_COMMIT_TAG"] = pl.Ref
-	} else {
+	case pl.MergeRequest != 0:
+		s.mergeRequestVariables(pl, v)
+	default:
 		v["CI_COMMIT_BRANCH"] = pl.Ref
 	}
 	if s.cfg.Registry != "" {
@@ -53,6 +72,9 @@ func (s *Server) pipelineVariables(p *project, pl *pipeline, u user, made commit
 	}
 	for k, value := range s.cfg.Runner.Env {
 		v[k] = value
+	}
+	for _, one := range set {
+		delete(v, one.Key)
 	}
 	for k, value := range pl.Variables {
 		v[k] = value

@@ -42,20 +42,15 @@ func safeName(job string) string {
 
 func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
 
-// writeEnv writes the script that gives a job its variables. Hand-over variables come first: they may not replace
-// what the server sets.
-func (s *Server) writeEnv(j *job, dotenv, variables, secret map[string]string) error {
+// writeEnv writes the script that gives a job its variables, of which later ones win. hidden may not stand in its log.
+func (s *Server) writeEnv(j *job, hidden []string, variables ...map[string]string) error {
 	var exports strings.Builder
-	var hidden []string
-	for _, m := range []map[string]string{dotenv, variables, secret} {
+	for _, m := range variables {
 		for _, name := range keysOf(m) {
 			if isVarName(name) {
 				fmt.Fprintf(&exports, "export %s=%s\n", name, quote(m[name]))
 			}
 		}
-	}
-	for _, v := range secret {
-		hidden = append(hidden, v)
 	}
 	list, err := json.Marshal(hidden)
 	if err != nil {

@@ -6,6 +6,7 @@
 package awsfront
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,7 +33,8 @@ type Config struct {
 	AdminAccessKey    string // 20 capitals and digits; empty: made by Seed and kept in StateFile
 	AdminSecretKey    string
 	StateFile         string
-	Log               *log.Logger      // nil: the proxy's errors are not logged
+	Settings          Settings         // how it behaves until it is told otherwise
+	Log               *log.Logger      // nil: what it has to say is not logged
 	Now               func() time.Time // nil: time.Now
 }
 
@@ -61,8 +63,14 @@ type Front struct {
 	gateway   *httputil.ReverseProxy
 	issuers   map[string]*oidc.IDTokenVerifier
 	counter   counter
-	creating  sync.Mutex // account creation: look, then create
+	views     views
+	settings  settings
+	throttle  throttle
+	faults    faults
+	creating  sync.Mutex // Organizations: accounts come into being between two calls
 	now       func() time.Time
+
+	operations map[string]operation
 }
 
 // New checks the configuration and reads the state file, if there is one.
@@ -81,7 +89,9 @@ func New(cfg Config) (*Front, error) {
 	if cfg.AdminAccessKey != "" && (!keyPattern(cfg.AdminAccessKey) || cfg.AdminSecretKey == "") {
 		return nil, errors.New("reading the front's configuration: the access key has 20 capitals or digits, and a secret")
 	}
-	f := &Front{cfg: cfg, now: now, issuers: map[string]*oidc.IDTokenVerifier{}}
+	f := &Front{cfg: cfg, now: now, issuers: map[string]*oidc.IDTokenVerifier{}, operations: operations()}
+	f.counter.operations, f.throttle.limits = f.operations, limits()
+	f.settings.put(cfg.Settings)
 	if f.store, err = openStore(cfg.StateFile, now); err != nil {
 		return nil, err
 	}
@@ -117,29 +127,90 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "moto's own interface is not reachable through the front", http.StatusNotFound)
 		return
 	}
-	c, refused := readCall(w, r)
-	if refused != nil {
-		c.fail(refused)
-		return
-	}
-	if c.sig == nil && c.service == "sts" && c.action == "AssumeRoleWithWebIdentity" {
-		account, _, _ := roleARN(c.form.Get("RoleArn"))
-		f.counter.add(c.service, c.action, account)
-		f.assumeWithWebIdentity(c)
-		return
-	}
-	refused = f.authenticate(c)
-	f.counter.add(c.service, c.action, c.caller.Account)
-	if refused != nil {
-		c.fail(refused)
-		return
-	}
-	f.route(c)
+	f.serve(&watched{ResponseWriter: w}, r)
 }
 
-// route sends an authenticated call where it is answered. Permission policies
-// of the caller are not evaluated.
+// serve answers a call of AWS's, and keeps what became of it.
+func (f *Front) serve(w *watched, r *http.Request) {
+	c, refused := readCall(w, r)
+	if refused != nil {
+		f.counter.add(Event{Time: f.now().UTC(), Service: cmp.Or(c.service, "unknown"), Action: cmp.Or(c.action, "unknown"), Status: refused.status, Code: refused.code, Outcome: outcomeRefused})
+		c.fail(refused)
+		return
+	}
+	web := c.sig == nil && c.service == "sts" && c.action == "AssumeRoleWithWebIdentity"
+	if web {
+		c.caller.Account, _, _ = roleARN(c.form.Get("RoleArn"))
+	} else {
+		refused = f.authenticate(c)
+	}
+	c.target = c.caller.Account
+	sequence := f.counter.add(Event{Time: f.now().UTC(), Service: c.service, Action: c.action, Account: c.caller.Account, Principal: c.caller.ARN})
+	var fault Fault
+	defer func() { // a lost reply ends by a panic
+		f.counter.update(sequence, func(e *Event) {
+			e.Status, e.Code, e.Fault, e.Resources, e.Outcome = w.status, w.code(), fault.Kind, c.resources, w.outcome()
+			switch fault.Kind {
+			case faultLostReply:
+				e.Outcome = outcomeNoReply
+			case faultLostRequest:
+				e.Outcome = outcomeNoCall
+			}
+		})
+	}()
+	if refused == nil {
+		refused = f.checkRate(c)
+	}
+	if refused != nil {
+		c.fail(refused)
+		return
+	}
+	fault, _ = f.faults.strike(c)
+	switch fault.Kind {
+	case faultError:
+		c.fail(fault.answer(c.service))
+		return
+	case faultDelay:
+		if !wait(r.Context(), time.Duration(fault.Delay)) {
+			return
+		}
+	case faultLostRequest:
+		panic(http.ErrAbortHandler)
+	case faultLostReply:
+		w.ResponseWriter = nowhere{http.Header{}}
+	}
+	if web {
+		f.assumeWithWebIdentity(c)
+	} else {
+		f.route(c)
+	}
+	if fault.Kind == faultLostReply {
+		panic(http.ErrAbortHandler) // closes the connection
+	}
+}
+
+// wait waits, unless the client goes away first.
+func wait(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// route judges an authenticated call and sends it where it is answered.
 func (f *Front) route(c *call) {
+	refused := f.authorize(c)
+	if refused == nil {
+		refused = f.checkWrite(c)
+	}
+	if refused != nil {
+		c.fail(refused)
+		return
+	}
 	switch c.service {
 	case "sts":
 		f.serveSTS(c)
@@ -156,18 +227,21 @@ func (f *Front) route(c *call) {
 		if f.serveOrganizations(c) {
 			return
 		}
-	case "kms":
-		if refused := f.useForeignKey(c); refused != nil {
+		if mutates, _ := f.counter.mutating(c.service, c.action); mutates {
+			f.passChange(c, memberships)
+			return
+		}
+	case "iam":
+		f.serveIAM(c)
+		return
+	case "s3":
+		var refused *apiError
+		if c.hides, refused = f.hidesAbsence(c); refused != nil {
 			c.fail(refused)
 			return
 		}
-	case "s3":
-		if f.gateway != nil && strings.HasPrefix(bucketOf(c.r.URL), f.cfg.Gateway.BucketPrefix) {
-			if strings.HasPrefix(c.r.Header.Get(hashHeader), "STREAMING-AWS4") {
-				c.fail(refuse(http.StatusNotImplemented, "NotImplemented", "uploads signed chunk by chunk cannot be passed on to the gateway"))
-				return
-			}
-			f.gateway.ServeHTTP(c.w, c.r)
+		if f.ofGateway(bucketOf(c.r.URL)) {
+			f.passToGateway(c)
 			return
 		}
 		if f.servePolicy(c) {
@@ -177,25 +251,6 @@ func (f *Front) route(c *call) {
 	f.passOn(c)
 }
 
-// serveOwn answers the front's own addresses, which are not AWS's.
-func (f *Front) serveOwn(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("Content-Type", "application/json")
-	path := strings.TrimPrefix(r.URL.Path, "/_slipway/")
-	switch {
-	case r.Method == http.MethodGet && path == "health":
-		if err := f.moto.alive(r.Context()); err != nil {
-			writeJSON(w, http.StatusServiceUnavailable, map[string]string{"status": "down", "message": err.Error()})
-			return
-		}
-		writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
-	case r.Method == http.MethodGet && path == "calls":
-		writeJSON(w, http.StatusOK, f.counter.report())
-	case r.Method == http.MethodPost && path == "calls/reset":
-		f.counter.reset()
-		writeJSON(w, http.StatusOK, f.counter.report())
-	case r.Method == http.MethodPost && strings.HasPrefix(path, "eks/") && strings.HasSuffix(path, "/authenticate"):
-		f.authenticateToken(w, r, strings.TrimSuffix(strings.TrimPrefix(path, "eks/"), "/authenticate"))
-	default:
-		writeJSON(w, http.StatusNotFound, map[string]string{"message": "no such address of the front: " + r.Method + " " + r.URL.Path})
-	}
+func (f *Front) ofGateway(bucket string) bool {
+	return f.gateway != nil && strings.HasPrefix(bucket, f.cfg.Gateway.BucketPrefix)
 }

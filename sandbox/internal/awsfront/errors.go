@@ -23,6 +23,7 @@ const (
 type apiError struct {
 	status        int
 	code, message string
+	reason        string // of Organizations' exceptions that have one
 }
 
 // Error returns code and message.
@@ -86,7 +87,11 @@ func writeError(w http.ResponseWriter, p protocol, e *apiError) {
 			Code, Message, RequestId string
 		}{Code: e.code, Message: e.message, RequestId: id})
 	case targetJSON:
-		writeJSON(w, e.status, map[string]string{"__type": e.code, "message": e.message})
+		body := map[string]string{"__type": e.code, "message": e.message}
+		if e.reason != "" {
+			body["Reason"] = e.reason
+		}
+		writeJSON(w, e.status, body)
 	default:
 		w.Header().Set("X-Amzn-Errortype", e.code)
 		writeJSON(w, e.status, map[string]string{"message": e.message})

@@ -1,112 +1,219 @@
 package awsfront
 
 import (
-	"bytes"
-	"encoding/json"
-	"io"
+	"cmp"
+	"context"
+	"fmt"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/organizations"
+	"github.com/aws/aws-sdk-go-v2/service/organizations/types"
 )
 
-// shown is the status of the failed creation, done or, as AWS answers first,
-// under way.
-func (a failedAccount) shown(done bool) map[string]any {
-	out := map[string]any{"Id": a.ID, "AccountName": a.Name, "State": "IN_PROGRESS", "RequestedTimestamp": epoch(a.Requested)}
-	if done {
-		out["State"], out["FailureReason"], out["CompletedTimestamp"] = "FAILED", a.Reason, epoch(a.Requested)
+// moto makes accounts at once and always. The front keeps the requests itself:
+// each is IN_PROGRESS first, and succeeds or fails when its time has come.
+
+// creation is a request for an account.
+type creation struct {
+	ID, Name, Email, Role string
+	Tags                  map[string]string
+	Requested, Due        time.Time
+	State                 string
+	Reason                string // of a failure
+	Account               string // of a success
+}
+
+// States of a request, and AWS's limit of those under way.
+const (
+	inProgress   = "IN_PROGRESS"
+	succeeded    = "SUCCEEDED"
+	failedState  = "FAILED"
+	maxCreations = 5
+)
+
+// shown is the status in the shape of the API.
+func (a creation) shown() map[string]any {
+	out := map[string]any{"Id": a.ID, "AccountName": a.Name, "State": a.State, "RequestedTimestamp": epoch(a.Requested)}
+	switch a.State {
+	case succeeded:
+		out["AccountId"], out["CompletedTimestamp"] = a.Account, epoch(a.Due)
+	case failedState:
+		out["FailureReason"], out["CompletedTimestamp"] = a.Reason, epoch(a.Due)
 	}
 	return out
 }
 
-// serveOrganizations refuses what moto would grant: an account whose e-mail
-// address another account has. As on AWS the request is accepted and its
-// status says later that it failed. It reports false for a call that is moto's.
-func (f *Front) serveOrganizations(c *call) bool {
-	switch c.action {
-	case "CreateAccount":
-		f.createAccount(c)
-		return true
-	case "DescribeCreateAccountStatus":
-		var in struct {
-			ID string `json:"CreateAccountRequestId"`
-		}
-		if refused := c.bind(&in); refused != nil {
-			c.fail(refused)
-			return true
-		}
-		var failed failedAccount
-		var found bool
-		f.store.read(func(d *data) { failed, found = d.Accounts[in.ID] })
-		if found && c.caller.Account == f.cfg.ManagementAccount {
-			writeJSON(c.w, http.StatusOK, map[string]any{"CreateAccountStatus": failed.shown(true)})
-			return true
+// checkFailures refuses reasons that the API does not have.
+func checkFailures(failures map[string][]string) error {
+	known := types.CreateAccountFailureReason("").Values()
+	for email, reasons := range failures {
+		for _, r := range reasons {
+			if !slices.Contains(known, types.CreateAccountFailureReason(r)) {
+				return fmt.Errorf("reading the failures of %q: %q is no reason of CreateAccount's", email, r)
+			}
 		}
 	}
-	return false
+	return nil
 }
 
-func (f *Front) createAccount(c *call) {
-	var in struct{ Email, AccountName string }
-	if refused := c.bind(&in); refused != nil {
-		c.fail(refused)
-		return
-	}
+// serveOrganizations answers the calls on the making of accounts, and sees to
+// it that accounts whose time has come are there. It reports false for a call
+// that is moto's.
+func (f *Front) serveOrganizations(c *call) bool {
 	f.creating.Lock()
 	defer f.creating.Unlock()
-	taken := false
-	pages := organizations.NewListAccountsPaginator(f.moto.organizations(c.caller.Account), &organizations.ListAccountsInput{})
-	for pages.HasMorePages() {
-		page, err := pages.NextPage(c.r.Context())
-		if err != nil {
-			break // no organization, or no right: moto's answer to the call says it
-		}
-		for _, a := range page.Accounts {
-			taken = taken || strings.EqualFold(aws.ToString(a.Email), in.Email)
-		}
-	}
-	if !taken {
-		f.passOn(c)
-		return
-	}
-	failed := failedAccount{ID: "car-" + strings.ReplaceAll(requestID(), "-", ""), Name: in.AccountName, Reason: "EMAIL_ALREADY_EXISTS", Requested: f.now().UTC()}
-	if refused := f.store.change(func(d *data) *apiError { d.Accounts[failed.ID] = failed; return nil }); refused != nil {
+	if refused := f.finishAccounts(c.r.Context()); refused != nil {
 		c.fail(refused)
-		return
+		return true
 	}
-	writeJSON(c.w, http.StatusOK, map[string]any{"CreateAccountStatus": failed.shown(false)})
+	handlers := map[string]func(*call) (any, *apiError){
+		"CreateAccount": f.createAccount, "DescribeCreateAccountStatus": f.creationStatus, "ListCreateAccountStatus": f.creationList,
+	}
+	handler, ok := handlers[c.action]
+	if !ok || c.caller.Account != f.cfg.ManagementAccount {
+		return false
+	}
+	answer, refused := handler(c)
+	if refused != nil {
+		c.fail(refused)
+		return true
+	}
+	writeJSON(c.w, http.StatusOK, answer)
+	return true
 }
 
-// addFailedAccounts puts the front's failed creations into moto's list.
-func (f *Front) addFailedAccounts(resp *http.Response, c *call) error {
-	var in struct{ States []string }
-	if err := json.Unmarshal(c.body, &in); err != nil && len(bytes.TrimSpace(c.body)) > 0 {
-		return err
+func (f *Front) createAccount(c *call) (any, *apiError) {
+	if _, err := f.moto.organizations(c.caller.Account).DescribeOrganization(c.r.Context(), nil); err != nil {
+		if hasCode(err, "AWSOrganizationsNotInUseException") {
+			return nil, refuse(http.StatusBadRequest, "AWSOrganizationsNotInUseException", "Your account is not a member of an organization.")
+		}
+		return nil, internal(err)
 	}
-	if c.caller.Account != f.cfg.ManagementAccount || len(in.States) > 0 && !slices.Contains(in.States, "FAILED") {
+	a := creation{ID: "car-" + strings.ReplaceAll(requestID(), "-", ""), Name: c.param("AccountName"), Email: c.param("Email"),
+		Role: cmp.Or(c.param("RoleName"), "OrganizationAccountAccessRole"), Tags: c.tags(), Requested: f.now().UTC(), State: inProgress}
+	if a.Name == "" || len(a.Name) > 50 || len(a.Email) < 6 || len(a.Email) > 64 || strings.Count(a.Email, "@") != 1 {
+		return nil, refuse(http.StatusBadRequest, "InvalidInputException", "You provided invalid values for one or more of the request parameters: accountName has 1 to 50 characters, email 6 to 64 with one @.")
+	}
+	a.Due = a.Requested.Add(time.Duration(f.settings.get().AccountCreation))
+	refused := f.store.change(func(d *data) *apiError {
+		running := 0
+		for _, other := range d.Accounts {
+			if other.State == inProgress {
+				running++
+			}
+		}
+		if running >= maxCreations {
+			return &apiError{status: http.StatusBadRequest, code: "ConstraintViolationException", reason: "ACCOUNT_CREATION_RATE_LIMIT_EXCEEDED",
+				message: "You have exceeded the number of accounts that can be in progress at a time."}
+		}
+		d.Accounts[a.ID] = a
 		return nil
-	}
-	var out map[string]any
-	if err := json.NewDecoder(resp.Body).Decode(&out); err != nil {
-		return err
-	}
-	list, _ := out["CreateAccountStatuses"].([]any)
+	})
+	return map[string]any{"CreateAccountStatus": a.shown()}, refused
+}
+
+// finishAccounts makes the accounts whose time has come, or lets them fail.
+func (f *Front) finishAccounts(ctx context.Context) *apiError {
+	var due []creation
 	f.store.read(func(d *data) {
-		for _, failed := range d.Accounts {
-			list = append(list, failed.shown(true))
+		for _, a := range d.Accounts {
+			if a.State == inProgress && !f.now().Before(a.Due) {
+				due = append(due, a)
+			}
 		}
 	})
-	out["CreateAccountStatuses"] = list
-	raw, err := json.Marshal(out)
+	slices.SortFunc(due, func(a, b creation) int { return a.Requested.Compare(b.Requested) })
+	for _, a := range due {
+		if err := f.finishAccount(ctx, &a); err != nil {
+			return internal(err)
+		}
+		if refused := f.store.change(func(d *data) *apiError { d.Accounts[a.ID] = a; return nil }); refused != nil {
+			return refused
+		}
+	}
+	return nil
+}
+
+func (f *Front) finishAccount(ctx context.Context, a *creation) error {
+	taken, err := f.emailTaken(ctx, a.Email)
 	if err != nil {
 		return err
 	}
-	resp.Body = io.NopCloser(bytes.NewReader(raw))
-	resp.ContentLength = int64(len(raw))
-	resp.Header.Set("Content-Length", strconv.Itoa(len(raw)))
+	a.Reason = f.settings.nextFailure(a.Email)
+	if taken {
+		a.Reason = string(types.CreateAccountFailureReasonEmailAlreadyExists)
+	}
+	if a.Reason != "" {
+		a.State = failedState
+		return nil
+	}
+	in := &organizations.CreateAccountInput{AccountName: &a.Name, Email: &a.Email, RoleName: &a.Role}
+	for k, v := range a.Tags {
+		in.Tags = append(in.Tags, types.Tag{Key: &k, Value: &v})
+	}
+	out, err := f.moto.organizations(f.cfg.ManagementAccount).CreateAccount(ctx, in)
+	if err != nil {
+		return fmt.Errorf("making the account %q: %w", a.Name, err)
+	}
+	a.State, a.Account = succeeded, aws.ToString(out.CreateAccountStatus.AccountId)
+	// moto's role has no rights; Organizations gives it those of an administrator.
+	_, err = f.moto.iam(a.Account).PutRolePolicy(ctx, &iam.PutRolePolicyInput{RoleName: &a.Role, PolicyName: aws.String(adminPolicyName), PolicyDocument: aws.String(adminPolicy)})
+	if err != nil {
+		return fmt.Errorf("giving the role %q its rights: %w", a.Role, err)
+	}
+	f.views.forget(memberships)
+	f.views.forget(viewOf(a.Account, "role", a.Role))
+	if wait := time.Duration(f.settings.get().AccountEntry); wait > 0 {
+		f.views.delay(viewOf(a.Account, "role", a.Role), view{}, f.now().Add(wait))
+	}
 	return nil
+}
+
+func (f *Front) emailTaken(ctx context.Context, email string) (bool, error) {
+	pages := organizations.NewListAccountsPaginator(f.moto.organizations(f.cfg.ManagementAccount), &organizations.ListAccountsInput{})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return false, fmt.Errorf("listing the accounts: %w", err)
+		}
+		for _, a := range page.Accounts {
+			if strings.EqualFold(aws.ToString(a.Email), email) {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
+}
+
+func (f *Front) creationStatus(c *call) (any, *apiError) {
+	var a creation
+	var found bool
+	f.store.read(func(d *data) { a, found = d.Accounts[c.param("CreateAccountRequestId")] })
+	if !found {
+		return nil, refuse(http.StatusBadRequest, "CreateAccountStatusNotFoundException", "You specified a create account request that doesn't exist.")
+	}
+	return map[string]any{"CreateAccountStatus": a.shown()}, nil
+}
+
+func (f *Front) creationList(c *call) (any, *apiError) {
+	states := c.list("States")
+	var all []creation
+	f.store.read(func(d *data) {
+		for _, a := range d.Accounts {
+			if len(states) == 0 || slices.Contains(states, a.State) {
+				all = append(all, a)
+			}
+		}
+	})
+	slices.SortFunc(all, func(a, b creation) int { return cmp.Or(a.Requested.Compare(b.Requested), strings.Compare(a.ID, b.ID)) })
+	list := []map[string]any{}
+	for _, a := range all {
+		list = append(list, a.shown())
+	}
+	return map[string]any{"CreateAccountStatuses": list}, nil
 }

@@ -31,9 +31,21 @@ type query struct {
 	action   string
 	resource string              // empty for trust policies, which have none
 	context  map[string][]string // condition keys in lower case; an absent key is not in the map
+	identity bool                // the policy is the caller's own: it names no principal
 }
 
-// document is a resource policy: a trust policy, a bucket's or a key's.
+// reach is how closely a resource policy names the caller that it allows.
+type reach int
+
+const (
+	byAccount reach = iota // the caller's account: it is for the account to give the right on
+	byAnyone               // everyone
+	byRole                 // the role whose session the caller is
+	byName                 // the very user or session, or a service
+)
+
+// document is a policy: of an identity, or of a resource (a role's trust, a
+// bucket, a key).
 type document struct {
 	Version   string
 	Statement statements
@@ -117,49 +129,55 @@ func parsePolicy(raw string) (*document, error) {
 
 // decide evaluates the policy: a denial outranks every allowance.
 func (d *document) decide(q query) decision {
-	result := undecided
-	for _, s := range d.Statement {
-		switch s.Effect {
-		case "Deny":
-			if s.matches(q, true) {
-				return denied
-			}
-		case "Allow":
-			if s.matches(q, false) {
-				result = allowed
-			}
-		}
-	}
+	result, _ := d.weigh(q)
 	return result
 }
 
-// matches reports whether the statement speaks of the query. What this
-// evaluator does not know (NotPrincipal, an operator) makes an allowance not
-// match and a denial match: the sandbox must not be more open than AWS.
-func (s *statement) matches(q query, deny bool) bool {
-	if s.NotPrincipal != nil {
-		if !deny {
-			return false
+// weigh evaluates the policy and tells, of an allowance, how closely its
+// statements name the caller.
+func (d *document) weigh(q query) (decision, reach) {
+	result, closest := undecided, byAccount
+	for _, s := range d.Statement {
+		near, ok := s.matches(q)
+		switch {
+		case !ok:
+		case s.Effect == "Deny":
+			return denied, near
+		case s.Effect == "Allow":
+			result, closest = allowed, max(closest, near)
 		}
-	} else if !s.Principal.match(q.who) {
-		return false
 	}
-	if !matchList(s.Action, s.NotAction, func(p string) bool {
-		return wildcard(strings.ToLower(p), strings.ToLower(q.action))
-	}) {
-		return false
+	return result, closest
+}
+
+// matches reports whether the statement speaks of the query, and how closely
+// it names the caller. What this evaluator does not know (NotPrincipal) makes
+// an allowance not match and a denial match: the sandbox must not be more open
+// than AWS.
+func (s *statement) matches(q query) (reach, bool) {
+	near, ok := byName, true
+	deny := s.Effect == "Deny"
+	switch {
+	case q.identity:
+	case s.NotPrincipal != nil:
+		ok = deny
+	default:
+		near, ok = s.Principal.match(q.who)
+	}
+	if !ok || !matchList(s.Action, s.NotAction, func(p string) bool { return wildcard(strings.ToLower(p), strings.ToLower(q.action)) }) {
+		return near, false
 	}
 	if q.resource != "" && !matchList(s.Resource, s.NotResource, func(p string) bool { return wildcard(p, q.resource) }) {
-		return false
+		return near, false
 	}
 	for operator, keys := range s.Condition {
 		for key, values := range keys {
 			if !condition(operator, values, q.context, strings.ToLower(key), deny) {
-				return false
+				return near, false
 			}
 		}
 	}
-	return true
+	return near, true
 }
 
 // matchList is void without either list, as KMS takes statements without an
@@ -171,39 +189,40 @@ func matchList(yes, no []string, match func(string) bool) bool {
 	return no != nil && !slices.ContainsFunc(no, match)
 }
 
-func (p principals) match(who principal) bool {
+func (p principals) match(who principal) (closest reach, ok bool) {
 	for kind, values := range p {
 		for _, v := range values {
+			near, hit := byName, false
 			switch kind {
 			case "Federated":
-				if who.federated != "" && v == who.federated {
-					return true
-				}
+				hit = who.federated != "" && v == who.federated
 			case "Service":
-				if who.service != "" && v == who.service {
-					return true
-				}
+				hit = who.service != "" && v == who.service
 			case "AWS", "*":
-				if matchAWS(v, who) {
-					return true
-				}
+				near, hit = matchAWS(v, who)
+			}
+			if hit {
+				closest, ok = max(closest, near), true
 			}
 		}
 	}
-	return false
+	return closest, ok
 }
 
 // matchAWS compares an AWS principal. No wildcard but the lone star exists in
-// a principal. An account's root stands for all of its identities; whether
-// their own policies permit the call is not evaluated here (yet).
-func matchAWS(v string, who principal) bool {
-	if v == "*" {
-		return who.account != "" || who.service != ""
+// a principal. An account's root stands for all of its identities.
+func matchAWS(v string, who principal) (reach, bool) {
+	switch {
+	case v == "*":
+		return byAnyone, who.account != "" || who.service != ""
+	case who.account == "":
+		return 0, false
+	case v == who.arn:
+		return byName, true
+	case who.role != "" && v == who.role:
+		return byRole, true
 	}
-	if who.account == "" {
-		return false
-	}
-	return v == who.account || v == "arn:aws:iam::"+who.account+":root" || v == who.arn || who.role != "" && v == who.role
+	return byAccount, v == who.account || v == "arn:aws:iam::"+who.account+":root"
 }
 
 // wildcard matches s against a pattern of * and ?.

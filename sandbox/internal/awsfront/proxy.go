@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/xml"
+	"errors"
 	"io"
 	"log"
 	"net/http"
@@ -19,9 +20,37 @@ import (
 // callKey carries the call to the proxies' hooks.
 type callKey struct{}
 
-// passOn sends the call to moto, into the caller's account.
+// passOn sends the call to moto, into its target account.
 func (f *Front) passOn(c *call) {
 	f.motoProxy.ServeHTTP(c.w, c.r.WithContext(context.WithValue(c.r.Context(), callKey{}, c)))
+}
+
+func (f *Front) passToGateway(c *call) {
+	if strings.HasPrefix(c.r.Header.Get(hashHeader), "STREAMING-AWS4") {
+		c.fail(refuse(http.StatusNotImplemented, "NotImplemented", "uploads signed chunk by chunk cannot be passed on to the gateway"))
+		return
+	}
+	f.gateway.ServeHTTP(c.w, c.r.WithContext(context.WithValue(c.r.Context(), callKey{}, c)))
+}
+
+// hide turns the absence of an object into a refusal, for those who may not
+// list the bucket.
+func hide(resp *http.Response) error {
+	c, ok := resp.Request.Context().Value(callKey{}).(*call)
+	if !ok || !c.hides || resp.StatusCode != http.StatusNotFound {
+		return nil
+	}
+	if err := resp.Body.Close(); err != nil {
+		return err
+	}
+	raw := []byte(`<?xml version="1.0" encoding="UTF-8"?>` + "\n<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>")
+	resp.StatusCode, resp.Status = http.StatusForbidden, "403 Forbidden"
+	resp.Header = http.Header{"Content-Type": {"application/xml"}}
+	if c.r.Method == http.MethodHead {
+		raw = nil
+	}
+	resp.Body, resp.ContentLength = io.NopCloser(bytes.NewReader(raw)), int64(len(raw))
+	return nil
 }
 
 func (f *Front) newMotoProxy(target *url.URL) *httputil.ReverseProxy {
@@ -31,7 +60,7 @@ func (f *Front) newMotoProxy(target *url.URL) *httputil.ReverseProxy {
 			pr.Out.Host = pr.In.Host // moto builds addresses from it
 			pr.Out.Header.Del(accountHeader)
 			if c, ok := pr.In.Context().Value(callKey{}).(*call); ok {
-				pr.Out.Header.Set(accountHeader, c.caller.Account)
+				pr.Out.Header.Set(accountHeader, c.target)
 			}
 		},
 		ModifyResponse: f.learn,
@@ -47,7 +76,7 @@ func (f *Front) newMotoProxy(target *url.URL) *httputil.ReverseProxy {
 func (f *Front) newGatewayProxy(target *url.URL, signer *v4.Signer) *httputil.ReverseProxy {
 	g := f.cfg.Gateway
 	creds := aws.Credentials{AccessKeyID: g.AccessKey, SecretAccessKey: g.SecretKey}
-	proxy := &httputil.ReverseProxy{FlushInterval: -1, ErrorLog: f.proxyLog(), ErrorHandler: badGateway("the S3 gateway")}
+	proxy := &httputil.ReverseProxy{FlushInterval: -1, ErrorLog: f.proxyLog(), ErrorHandler: badGateway("the S3 gateway"), ModifyResponse: hide}
 	proxy.Rewrite = func(pr *httputil.ProxyRequest) {
 		pr.SetURL(target)
 		pr.Out.Host = target.Host
@@ -117,8 +146,8 @@ func badGateway(what string) func(http.ResponseWriter, *http.Request, error) {
 // it takes back, so that the front knows whom a later signature belongs to.
 func (f *Front) learn(resp *http.Response) error {
 	c, ok := resp.Request.Context().Value(callKey{}).(*call)
-	if ok && c.service == "organizations" && c.action == "ListCreateAccountStatus" && resp.StatusCode == http.StatusOK {
-		return f.addFailedAccounts(resp, c)
+	if ok && c.service == "s3" {
+		return errors.Join(f.learnBucket(resp, c), hide(resp))
 	}
 	if !ok || c.service != "iam" || resp.StatusCode != http.StatusOK || !strings.HasSuffix(c.action, "AccessKey") {
 		return nil
@@ -144,6 +173,27 @@ func (f *Front) learn(resp *http.Response) error {
 		return nil
 	case "CreateAccessKey":
 		return f.learnKey(resp, c)
+	}
+	return nil
+}
+
+// learnBucket keeps whose a bucket is, since bucket names are everybody's.
+func (f *Front) learnBucket(resp *http.Response, c *call) error {
+	if resp.StatusCode >= 300 || c.action != "CreateBucket" && c.action != "DeleteBucket" {
+		return nil
+	}
+	bucket := bucketOf(c.r.URL)
+	refused := f.store.change(func(d *data) *apiError {
+		if c.action == "CreateBucket" {
+			d.Buckets[bucket] = c.caller.Account
+			return nil
+		}
+		delete(d.Buckets, bucket)
+		delete(d.Policies, bucket)
+		return nil
+	})
+	if refused != nil {
+		return refused
 	}
 	return nil
 }

@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"mime"
 	"net/http"
 	"net/url"
 	"regexp"
+	"strconv"
 	"strings"
 )
 
@@ -24,9 +26,14 @@ type call struct {
 	action  string
 	region  string
 	proto   protocol
-	body    []byte     // not read for S3
-	form    url.Values // query protocol
-	caller  identity   // of signed requests
+	body    []byte         // not read for S3
+	form    url.Values     // query protocol
+	params  map[string]any // JSON protocols
+	caller  identity       // of signed requests
+	target  string         // account in which moto answers: the caller's, or that of the bucket or key
+
+	resources []string // that rights were asked for
+	hides     bool     // an object that is not there is to be refused instead
 }
 
 func (c *call) fail(e *apiError) { writeError(c.w, c.proto, e) }
@@ -40,6 +47,59 @@ func (c *call) bind(v any) *apiError {
 		return refuse(400, "SerializationException", "%v", err)
 	}
 	return nil
+}
+
+// param returns a parameter of the call, "" where it has none of that name.
+func (c *call) param(name string) string {
+	if c.proto == queryXML {
+		return c.form.Get(name)
+	}
+	switch v := c.params[name].(type) {
+	case string:
+		return v
+	case bool:
+		return strconv.FormatBool(v)
+	}
+	return ""
+}
+
+// list returns a parameter that is a list of texts.
+func (c *call) list(name string) []string {
+	var out []string
+	values, _ := c.params[name].([]any)
+	for _, v := range values {
+		if text, ok := v.(string); ok {
+			out = append(out, text)
+		}
+	}
+	return out
+}
+
+// tags returns the tags that the call gives to something, in whichever of its
+// shapes the service writes them.
+func (c *call) tags() map[string]string {
+	out := map[string]string{}
+	for i := 1; c.proto == queryXML && c.form.Has(fmt.Sprintf("Tags.member.%d.Key", i)); i++ {
+		out[c.form.Get(fmt.Sprintf("Tags.member.%d.Key", i))] = c.form.Get(fmt.Sprintf("Tags.member.%d.Value", i))
+	}
+	for _, name := range []string{"Tags", "TagsList", "tags"} {
+		switch v := c.params[name].(type) {
+		case map[string]any:
+			for k, value := range v {
+				out[k], _ = value.(string)
+			}
+		case []any:
+			for _, entry := range v {
+				tag, _ := entry.(map[string]any)
+				for _, prefix := range []string{"", "Tag"} {
+					if key, ok := tag[prefix+"Key"].(string); ok {
+						out[key], _ = tag[prefix+"Value"].(string)
+					}
+				}
+			}
+		}
+	}
+	return out
 }
 
 // readCall finds out which service and action a request is for.
@@ -67,6 +127,10 @@ func readCall(w http.ResponseWriter, r *http.Request) (*call, *apiError) {
 		return c, refuse(http.StatusRequestEntityTooLarge, "RequestEntityTooLarge", "reading the body: %v", err)
 	}
 	r.Body = io.NopCloser(bytes.NewReader(c.body))
+	if c.proto == restJSON && !isForm && len(bytes.TrimSpace(c.body)) > 0 {
+		// What is no JSON is for the service to refuse; it has no parameters.
+		_ = json.Unmarshal(c.body, &c.params)
+	}
 	switch {
 	case c.service == "s3control":
 	case target != "":

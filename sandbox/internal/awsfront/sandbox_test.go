@@ -166,7 +166,11 @@ func (b *bench) account(name string) string {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	return aws.ToString(out.CreateAccountStatus.AccountId)
+	status, err := client.DescribeCreateAccountStatus(b.t.Context(), &organizations.DescribeCreateAccountStatusInput{CreateAccountRequestId: out.CreateAccountStatus.Id})
+	if err != nil || status.CreateAccountStatus.AccountId == nil {
+		b.t.Fatalf("the account %q is not made: %+v, %v", name, status, err)
+	}
+	return *status.CreateAccountStatus.AccountId
 }
 
 // chain assumes a role with cfg.

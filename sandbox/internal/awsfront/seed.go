@@ -13,6 +13,13 @@ import (
 // person who bootstraps the organization.
 const adminUser = "slipway-admin"
 
+// adminPolicy is AWS's AdministratorAccess, word for word; moto has none of
+// AWS's own policies.
+const (
+	adminPolicyName = "AdministratorAccess"
+	adminPolicy     = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}`
+)
+
 // Seeded is what Seed found or made.
 type Seeded struct {
 	AccessKey, SecretKey string
@@ -34,6 +41,10 @@ func (f *Front) Seed(ctx context.Context) (Seeded, error) {
 	_, err := client.CreateUser(ctx, &iam.CreateUserInput{UserName: aws.String(adminUser)})
 	if err != nil && !hasCode(err, "EntityAlreadyExists") {
 		return Seeded{}, fmt.Errorf("making the IAM user %q: %w", adminUser, err)
+	}
+	if _, err := client.PutUserPolicy(ctx, &iam.PutUserPolicyInput{UserName: aws.String(adminUser), PolicyName: aws.String(adminPolicyName),
+		PolicyDocument: aws.String(adminPolicy)}); err != nil {
+		return Seeded{}, fmt.Errorf("giving the IAM user %q its rights: %w", adminUser, err)
 	}
 	admin, err := f.userIdentity(ctx, f.cfg.ManagementAccount, adminUser)
 	if err != nil {

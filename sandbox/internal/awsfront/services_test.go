@@ -151,19 +151,6 @@ func TestCounting(t *testing.T) {
 	}
 }
 
-func TestMutating(t *testing.T) {
-	for name, want := range map[string]bool{
-		"s3:PutObject": true, "s3:HeadObject": false, "s3:DeleteObjects": true, "kms:Sign": false, "kms:PutKeyPolicy": true, "sts:AssumeRole": false,
-		"iam:GetRole": false, "iam:UpdateAssumeRolePolicy": true, "organizations:DescribeOrganization": false, "cloudtrail:StartLogging": true,
-		"lambda:GET /functions": false, "lambda:POST /functions": true, "eks:AssociateAccessPolicy": true, "s3control:PutPublicAccessBlock": true,
-	} {
-		service, action, _ := strings.Cut(name, ":")
-		if got := mutating(service, action); got != want {
-			t.Errorf("mutating(%q) = %v", name, got)
-		}
-	}
-}
-
 func TestGateway(t *testing.T) {
 	var seen []string
 	objects := map[string][]byte{}

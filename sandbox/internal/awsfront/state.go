@@ -25,16 +25,15 @@ type identity struct {
 	Expires   time.Time `json:"expires,omitzero"`
 	Disabled  bool      `json:"disabled,omitempty"`
 	Permanent bool      `json:"permanent,omitempty"` // the seeded administrator's
+	Issued    time.Time `json:"issued,omitzero"`
+
+	Policies   []string          `json:"policies,omitempty"`   // session policies
+	Tags       map[string]string `json:"tags,omitempty"`       // of the session
+	Transitive []string          `json:"transitive,omitempty"` // keys of tags that a chained session inherits
 }
 
 func (i identity) principal() principal {
 	return principal{account: i.Account, arn: i.ARN, role: i.Role}
-}
-
-// failedAccount is an account creation that Organizations refused.
-type failedAccount struct {
-	ID, Name, Reason string
-	Requested        time.Time
 }
 
 // data is what the front keeps beside moto.
@@ -44,10 +43,11 @@ type data struct {
 	// refers to the old one is void.
 	Moto     string                             `json:"moto"`
 	Keys     map[string]identity                `json:"keys"`
-	Entries  map[string]map[string]*accessEntry `json:"entries"` // cluster, principal ARN
-	Trails   map[string]*trail                  `json:"trails"`  // ARN
-	Accounts map[string]failedAccount           `json:"accounts"`
-	Policies map[string]string                  `json:"policies"` // bucket
+	Entries  map[string]map[string]*accessEntry `json:"entries"`   // cluster, principal ARN
+	Trails   map[string]*trail                  `json:"trails"`    // ARN
+	Accounts map[string]creation                `json:"creations"` // ID of the request
+	Policies map[string]string                  `json:"policies"`  // bucket
+	Buckets  map[string]string                  `json:"buckets"`   // bucket to the account that made it
 }
 
 func (d *data) fill() {
@@ -60,11 +60,14 @@ func (d *data) fill() {
 	if d.Trails == nil {
 		d.Trails = map[string]*trail{}
 	}
+	if d.Buckets == nil {
+		d.Buckets = map[string]string{}
+	}
 	if d.Policies == nil {
 		d.Policies = map[string]string{}
 	}
 	if d.Accounts == nil {
-		d.Accounts = map[string]failedAccount{}
+		d.Accounts = map[string]creation{}
 	}
 }
 

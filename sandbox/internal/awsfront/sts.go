@@ -2,6 +2,7 @@ package awsfront
 
 import (
 	"encoding/xml"
+	"fmt"
 	"net/http"
 	"regexp"
 	"strconv"
@@ -58,6 +59,9 @@ type assumption struct {
 	arn, account, name string // of the role
 	session, source    string
 	duration           time.Duration
+	policies           []string // session policies
+	tags               map[string]string
+	transitive         []string
 }
 
 func invalid(format string, args ...any) *apiError {
@@ -85,7 +89,49 @@ func readAssumption(c *call) (assumption, *apiError) {
 		}
 		a.duration = time.Duration(seconds) * time.Second
 	}
+	a.tags = c.tags()
+	for i := 1; c.form.Has(fmt.Sprintf("TransitiveTagKeys.member.%d", i)); i++ {
+		a.transitive = append(a.transitive, c.form.Get(fmt.Sprintf("TransitiveTagKeys.member.%d", i)))
+	}
 	return a, nil
+}
+
+// maxSessionPolicy is STS's limit of a session policy, in characters.
+const maxSessionPolicy = 2048
+
+// limit reads the session policies, of which managed ones are the role's
+// account's.
+func (f *Front) limit(c *call, a *assumption) *apiError {
+	if text := c.form.Get("Policy"); text != "" {
+		if len(text) > maxSessionPolicy {
+			return invalid("1 validation error detected: Value at 'policy' failed to satisfy constraint: Member must have length less than or equal to %d", maxSessionPolicy)
+		}
+		if _, err := readPolicy(text, false); err != nil {
+			return malformed(err, "MalformedPolicyDocument")
+		}
+		a.policies = append(a.policies, text)
+	}
+	for i := 1; c.form.Has(fmt.Sprintf("PolicyArns.member.%d.arn", i)); i++ {
+		text, err := f.managedText(c.r.Context(), a.account, c.form.Get(fmt.Sprintf("PolicyArns.member.%d.arn", i)))
+		if err != nil {
+			return malformed(err, "MalformedPolicyDocument")
+		}
+		a.policies = append(a.policies, text)
+	}
+	return nil
+}
+
+// inherit adds the tags that the caller's own session hands on; those cannot
+// be overwritten.
+func (a *assumption) inherit(c *call) *apiError {
+	for _, key := range c.caller.Transitive {
+		if _, given := a.tags[key]; given {
+			return refuse(http.StatusBadRequest, "InvalidParameterValue", "One of the specified transitive tag keys can't be set because it conflicts with a transitive tag key from the calling session: %s", key)
+		}
+		a.tags[key] = c.caller.Tags[key]
+		a.transitive = append(a.transitive, key)
+	}
+	return nil
 }
 
 func (a assumption) checkDuration(r role) *apiError {
@@ -110,7 +156,11 @@ func (f *Front) assumeRole(c *call) {
 		c.fail(invalid("The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining."))
 		return
 	}
-	if refused := a.checkDuration(r); refused != nil {
+	refused = a.checkDuration(r)
+	if refused == nil {
+		refused = f.limit(c, &a)
+	}
+	if refused != nil {
 		c.fail(refused)
 		return
 	}
@@ -133,13 +183,17 @@ func (f *Front) assumeWithWebIdentity(c *call) {
 		c.fail(refused)
 		return
 	}
-	a.source = "" // comes from the token, and GitLab's carries none
+	a.source, a.tags, a.transitive = "", nil, nil // they come from the token, and GitLab's carries none
 	r, token, refused := f.trustedByToken(c, a)
 	if refused != nil {
 		c.fail(refused)
 		return
 	}
-	if refused := a.checkDuration(r); refused != nil {
+	refused = a.checkDuration(r)
+	if refused == nil {
+		refused = f.limit(c, &a)
+	}
+	if refused != nil {
 		c.fail(refused)
 		return
 	}
@@ -172,6 +226,7 @@ func (f *Front) issue(c *call, a assumption, r role) (assumeRoleResult, *apiErro
 		Secret:  aws.ToString(out.Credentials.SecretAccessKey),
 		Token:   aws.ToString(out.Credentials.SessionToken),
 		Expires: f.now().Add(a.duration).UTC().Truncate(time.Second),
+		Issued:  f.now().UTC(), Policies: a.policies, Tags: a.tags, Transitive: a.transitive,
 	}
 	key := aws.ToString(out.Credentials.AccessKeyId)
 	if refused := f.store.change(func(d *data) *apiError { d.Keys[key] = id; return nil }); refused != nil {

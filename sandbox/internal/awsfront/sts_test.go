@@ -123,6 +123,7 @@ func TestAssumeRole(t *testing.T) {
 		return `{"Version":"2012-10-17","Statement":{"Effect":"Allow","Principal":{"AWS":"` + principal + `"},"Action":` + action + `,"Condition":` + condition + `}}`
 	}
 	caller := "arn:aws:iam::" + member + ":role/OrganizationAccountAccessRole"
+	b.role(inMember, "other", trust(caller, `"sts:AssumeRole"`, `{}`))
 	tests := []struct {
 		name, trust, want string
 		change            func(*sts.AssumeRoleInput)

@@ -2,20 +2,12 @@ package awsfront
 
 import (
 	"context"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
-	"fmt"
+	"net"
 	"net/http"
-	"net/url"
-	"slices"
+	"strconv"
 	"strings"
 	"time"
-
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/iam"
-	"github.com/aws/aws-sdk-go-v2/service/organizations"
-	"github.com/coreos/go-oidc/v3/oidc"
 )
 
 // role is what STS needs to know of a role.
@@ -27,38 +19,25 @@ type role struct {
 
 var errNoRole = errors.New("looking the role up: there is none")
 
-// lookUpRole reads the role, whose whole ARN, path included, must be right.
+// lookUpRole returns the role as IAM lets it be seen; its whole ARN, path
+// included, must be right.
 func (f *Front) lookUpRole(ctx context.Context, arn string) (role, error) {
 	account, name, ok := roleARN(arn)
 	if !ok {
 		return role{}, errNoRole
 	}
-	out, err := f.moto.iam(account).GetRole(ctx, &iam.GetRoleInput{RoleName: &name})
-	if hasCode(err, "NoSuchEntity") || err == nil && aws.ToString(out.Role.Arn) != arn {
+	v, err := f.principalView(ctx, account, "role", name)
+	if err != nil {
+		return role{}, err
+	}
+	if !v.exists || v.arn != arn {
 		return role{}, errNoRole
 	}
-	if err != nil {
-		return role{}, fmt.Errorf("looking the role %q up: %w", arn, err)
-	}
-	text, err := url.PathUnescape(aws.ToString(out.Role.AssumeRolePolicyDocument))
-	if err != nil {
-		return role{}, fmt.Errorf("decoding the trust policy of %q: %w", arn, err)
-	}
-	trust, err := parsePolicy(text)
-	if err != nil {
-		return role{}, fmt.Errorf("reading the trust policy of %q: %w", arn, err)
-	}
-	limit := time.Duration(aws.ToInt32(out.Role.MaxSessionDuration)) * time.Second
-	if limit == 0 {
-		limit = time.Hour
-	}
-	return role{id: aws.ToString(out.Role.RoleId), trust: trust, maxSession: limit}, nil
+	return role{id: v.id, trust: v.trust, maxSession: v.maxSession}, nil
 }
 
-// trustedByCaller evaluates the role's trust policy for the signed caller. The
-// caller's own (identity) policies, which AWS asks as well when the role is in
-// another account or trusts the whole account, are not evaluated: every
-// identity of a trusted account may assume.
+// trustedByCaller asks both sides: the role's trust policy, and the caller's
+// own rights where the trust leaves the decision to its account.
 func (f *Front) trustedByCaller(c *call, a *assumption) (role, *apiError) {
 	refused := refuse(http.StatusForbidden, "AccessDenied", "User: %s is not authorized to perform: sts:AssumeRole on resource: %s", c.caller.ARN, a.arn)
 	r, err := f.lookUpRole(c.r.Context(), a.arn)
@@ -78,148 +57,102 @@ func (f *Front) trustedByCaller(c *call, a *assumption) (role, *apiError) {
 	if a.source != "" {
 		actions = append(actions, "sts:SetSourceIdentity")
 	}
-	if c.form.Has("Tags.member.1.Key") || c.form.Has("TransitiveTagKeys.member.1") {
+	if refused := a.inherit(c); refused != nil {
+		return r, refused
+	}
+	if len(a.tags) > 0 {
 		actions = append(actions, "sts:TagSession")
 	}
-	keys, err := f.callerKeys(c)
-	if err != nil {
-		return r, internal(err)
+	keys, refusal := f.assumeKeys(c, a)
+	if refusal != nil {
+		return r, refusal
 	}
-	keys["sts:rolesessionname"] = []string{a.session}
-	add := func(key, value string) {
-		if value != "" {
-			keys[key] = []string{value}
-		}
-	}
-	add("sts:sourceidentity", a.source)
-	add("aws:sourceidentity", c.caller.Source)
-	add("sts:externalid", c.form.Get("ExternalId"))
+	c.resources = []string{a.arn}
 	for _, action := range actions {
-		if r.trust.decide(query{who: c.caller.principal(), action: action, context: keys}) != allowed {
+		ask := ask{action: action, resource: a.arn, context: keys,
+			guard: guard{policy: r.trust, sole: true, trust: true, foreign: a.account != c.caller.Account}}
+		reason, failed := f.judge(c, ask)
+		switch {
+		case failed != nil:
+			return r, failed
+		case reason == missing("resource-based policy", action) && action == "sts:AssumeRole":
 			return r, refused
+		case reason != "":
+			return r, f.denial(c, ask, reason)
 		}
 	}
 	return r, nil
 }
 
-// callerKeys are the condition keys that every call of an identity has, in the
-// form query.context wants them. The loopback stands for TLS.
-func (f *Front) callerKeys(c *call) (map[string][]string, error) {
-	principalARN := c.caller.ARN
-	if c.caller.Role != "" {
-		principalARN = c.caller.Role
+// assumeKeys are the condition keys of an AssumeRole.
+func (f *Front) assumeKeys(c *call, a *assumption) (map[string][]string, *apiError) {
+	keys := map[string][]string{"sts:rolesessionname": {a.session}, "aws:resourceaccount": {a.account}}
+	add := func(key, value string) {
+		if value != "" {
+			keys[key] = []string{value}
+		}
 	}
-	keys := map[string][]string{"aws:principalarn": {principalARN}, "aws:principalaccount": {c.caller.Account},
-		"aws:principalisawsservice": {"false"}, "aws:securetransport": {"true"}, "s3:tlsversion": {"1.3"}}
-	org, err := f.organizationOf(c.r.Context(), c.caller.Account)
+	owner, err := f.membershipOf(c.r.Context(), a.account)
 	if err != nil {
-		return nil, err
+		return nil, internal(err)
 	}
-	if org != "" {
-		keys["aws:principalorgid"] = []string{org}
+	add("aws:resourceorgid", owner.organization)
+	add("sts:sourceidentity", a.source)
+	add("sts:externalid", c.form.Get("ExternalId"))
+	for k, v := range a.tags {
+		add("aws:requesttag/"+strings.ToLower(k), v)
+		keys["aws:tagkeys"] = append(keys["aws:tagkeys"], k)
+	}
+	if len(a.transitive) > 0 {
+		keys["sts:transitivetagkeys"] = a.transitive
 	}
 	return keys, nil
 }
 
-// organizationOf returns the ID of the organization the account is in, or "".
-func (f *Front) organizationOf(ctx context.Context, account string) (string, error) {
-	out, err := f.moto.organizations(account).DescribeOrganization(ctx, &organizations.DescribeOrganizationInput{})
-	if hasCode(err, "AWSOrganizationsNotInUseException") {
-		return "", nil
+// callerKeys are the condition keys that every call of an identity has, in the
+// form query.context wants them. The loopback stands for TLS.
+func (f *Front) callerKeys(c *call) (map[string][]string, error) {
+	principalARN, kind := c.caller.ARN, "User"
+	if c.caller.Role != "" {
+		principalARN, kind = c.caller.Role, "AssumedRole"
 	}
+	now := f.now().UTC()
+	keys := map[string][]string{"aws:principalarn": {principalARN}, "aws:principalaccount": {c.caller.Account}, "aws:principaltype": {kind},
+		"aws:userid": {c.caller.UserID}, "aws:principalisawsservice": {"false"}, "aws:viaawsservice": {"false"},
+		"aws:securetransport": {"true"}, "s3:tlsversion": {"1.3"}, "aws:requestedregion": {c.region},
+		"aws:currenttime": {now.Format(time.RFC3339)}, "aws:epochtime": {strconv.FormatInt(now.Unix(), 10)},
+		"aws:resourceaccount": {c.target}}
+	add := func(key, value string) {
+		if value != "" {
+			keys[key] = []string{value}
+		}
+	}
+	if host, _, err := net.SplitHostPort(c.r.RemoteAddr); err == nil {
+		add("aws:sourceip", host)
+	}
+	add("aws:sourceidentity", c.caller.Source)
+	if !c.caller.Issued.IsZero() {
+		add("aws:tokenissuetime", c.caller.Issued.UTC().Format(time.RFC3339))
+	}
+	account, entity, name := c.caller.entity()
+	if entity == "user" {
+		add("aws:username", name)
+	}
+	v, err := f.principalView(c.r.Context(), account, entity, name)
 	if err != nil {
-		return "", fmt.Errorf("asking for the organization of %s: %w", account, err)
+		return nil, err
 	}
-	return aws.ToString(out.Organization.Id), nil
-}
-
-// webToken is a verified ID token.
-type webToken struct {
-	provider, subject string
-	audience          []string
-}
-
-// trustedByToken verifies the ID token and evaluates the role's trust policy
-// for it.
-func (f *Front) trustedByToken(c *call, a assumption) (role, webToken, *apiError) {
-	refused := refuse(http.StatusForbidden, "AccessDenied", "Not authorized to perform sts:AssumeRoleWithWebIdentity")
-	r, err := f.lookUpRole(c.r.Context(), a.arn)
-	if errors.Is(err, errNoRole) {
-		return r, webToken{}, refused
+	for _, tags := range []map[string]string{v.tags, c.caller.Tags} { // the session's win
+		for k, value := range tags {
+			add("aws:principaltag/"+strings.ToLower(k), value)
+		}
 	}
-	if err != nil {
-		return r, webToken{}, internal(err)
+	for key, account := range map[string]string{"aws:principalorgid": c.caller.Account, "aws:resourceorgid": c.target} {
+		m, err := f.membershipOf(c.r.Context(), account)
+		if err != nil {
+			return nil, err
+		}
+		add(key, m.organization)
 	}
-	token, bad := f.verifyToken(c.r.Context(), a.account, c.form.Get("WebIdentityToken"))
-	if bad != nil {
-		return r, token, bad
-	}
-	host := strings.ToLower(token.provider[strings.Index(token.provider, "/")+1:])
-	// AWS evaluates two keys of a GitLab token; every other one is absent.
-	keys := map[string][]string{
-		host + ":aud":         token.audience,
-		host + ":sub":         {token.subject},
-		"sts:rolesessionname": {a.session},
-		"aws:securetransport": {"true"},
-	}
-	if r.trust.decide(query{who: principal{federated: token.provider}, action: "sts:AssumeRoleWithWebIdentity", context: keys}) != allowed {
-		return r, token, refused
-	}
-	return r, token, nil
-}
-
-// verifyToken checks the token against the OIDC provider of the account.
-func (f *Front) verifyToken(ctx context.Context, account, raw string) (webToken, *apiError) {
-	bad := func(format string, args ...any) *apiError {
-		return refuse(http.StatusBadRequest, "InvalidIdentityToken", format, args...)
-	}
-	issuer, err := issuerOf(raw)
-	if err != nil {
-		return webToken{}, bad("The ID Token provided is not a valid JWT. (You may see this error if you sent an Access Token)")
-	}
-	arn := "arn:aws:iam::" + account + ":oidc-provider/" + strings.TrimPrefix(issuer, "https://")
-	provider, err := f.moto.iam(account).GetOpenIDConnectProvider(ctx, &iam.GetOpenIDConnectProviderInput{OpenIDConnectProviderArn: &arn})
-	if hasCode(err, "NoSuchEntity") {
-		return webToken{}, bad("No OpenIDConnect provider found in your account for %s", issuer)
-	}
-	if err != nil {
-		return webToken{}, internal(err)
-	}
-	verifier := f.issuers[issuer]
-	if verifier == nil {
-		return webToken{}, refuse(http.StatusBadRequest, "IDPCommunicationError", "Could not reach the identity provider %s: the sandbox does not run it", issuer)
-	}
-	verified, err := verifier.Verify(ctx, raw)
-	var expired *oidc.TokenExpiredError
-	switch {
-	case errors.As(err, &expired):
-		return webToken{}, refuse(http.StatusBadRequest, "ExpiredTokenException", "Token expired: current date/time %d must be before the expiration date/time %d", f.now().Unix(), expired.Expiry.Unix())
-	case err != nil:
-		return webToken{}, bad("The ID Token cannot be verified: %v", err)
-	case !slices.ContainsFunc(verified.Audience, func(a string) bool { return slices.Contains(provider.ClientIDList, a) }):
-		return webToken{}, bad("Incorrect token audience")
-	}
-	return webToken{provider: arn, subject: verified.Subject, audience: verified.Audience}, nil
-}
-
-// issuerOf reads who claims to have issued the token; nothing is verified yet.
-func issuerOf(raw string) (string, error) {
-	parts := strings.Split(raw, ".")
-	if len(parts) != 3 {
-		return "", errors.New("reading the token: it has not three parts")
-	}
-	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
-	if err != nil {
-		return "", fmt.Errorf("reading the token: %w", err)
-	}
-	var claims struct {
-		Issuer string `json:"iss"`
-	}
-	if err := json.Unmarshal(payload, &claims); err != nil {
-		return "", fmt.Errorf("reading the token: %w", err)
-	}
-	if !strings.HasPrefix(claims.Issuer, "https://") {
-		return "", fmt.Errorf("reading the token: the issuer %q is no https address", claims.Issuer)
-	}
-	return claims.Issuer, nil
+	return keys, nil
 }

@@ -18,6 +18,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
@@ -45,19 +46,63 @@ const gitlabToken = "glpat-admin-0123456789"
 // newGitLab starts a GitLab whose projects nobody has set up, and returns its address.
 func newGitLab(t *testing.T) string {
 	t.Helper()
+	address, end, err := startGitLab(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(end)
+	return address
+}
+
+func startGitLab(dir string) (address string, end func(), err error) {
 	var server *gitlabapitest.Server
 	front := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { server.ServeHTTP(rw, r) }))
-	t.Cleanup(front.Close)
-	c := gitlabapitest.Config{Root: t.TempDir(), ExternalURL: "https://gitlab.example.com", Endpoint: front.URL, Registry: "127.0.0.1:5000", AdminToken: gitlabToken}
+	c := gitlabapitest.Config{Root: dir, ExternalURL: "https://gitlab.example.com", Endpoint: front.URL, Registry: "127.0.0.1:5000", AdminToken: gitlabToken}
 	for id, path := range map[int64]string{42: "nsflow/platform", 43: "nsflow/environments", 77: "nsflow/orders", 78: "nsflow/catalog"} {
 		c.Projects = append(c.Projects, gitlabapitest.Project{ID: id, Path: path, DefaultBranch: "main", ProtectedBranches: []string{"main"}})
 	}
-	var err error
 	if server, err = gitlabapitest.New(c); err != nil {
-		t.Fatal(err)
+		front.Close()
+		return "", nil, err
 	}
-	t.Cleanup(func() { server.Close() })
-	return front.URL
+	return front.URL, func() { front.Close(); server.Close() }, nil
+}
+
+// administrator makes a user of the management account and returns its
+// configuration.
+func administrator(ctx context.Context, endpoint, management string) (aws.Config, error) {
+	as := func(id, secret string) (aws.Config, error) {
+		return config.LoadDefaultConfig(ctx, config.WithBaseEndpoint(endpoint), config.WithRegion("eu-central-1"),
+			config.WithCredentialsProvider(credentials.NewStaticCredentialsProvider(id, secret, "")))
+	}
+	cfg, err := as("seed", "seedseed")
+	if err != nil {
+		return cfg, err
+	}
+	api := iam.NewFromConfig(cfg, func(o *iam.Options) {
+		o.APIOptions = append(o.APIOptions, smithyhttp.SetHeaderValue("x-moto-account-id", management))
+	})
+	if _, err := api.CreateUser(ctx, &iam.CreateUserInput{UserName: aws.String("admin")}); err != nil {
+		return cfg, err
+	}
+	key, err := api.CreateAccessKey(ctx, &iam.CreateAccessKeyInput{UserName: aws.String("admin")})
+	if err != nil {
+		return cfg, err
+	}
+	return as(*key.AccessKey.AccessKeyId, *key.AccessKey.SecretAccessKey)
+}
+
+// files are those of the example landscape, in a management account.
+func files(management string) (map[string]string, error) {
+	out := map[string]string{}
+	for _, name := range []string{"landscape.yaml", "services/orders.yaml", "services/catalog.yaml"} {
+		raw, err := os.ReadFile("../../../../examples/platform/landscape/" + name)
+		if err != nil {
+			return nil, err
+		}
+		out[name] = strings.NewReplacer("111111111111", management, "account: security}", "account: management}").Replace(string(raw))
+	}
+	return out, nil
 }
 
 func newWorld(t *testing.T) *world {
@@ -72,36 +117,27 @@ func newWorld(t *testing.T) *world {
 		proxy.ServeHTTP(rw, r)
 	}))
 	t.Cleanup(front.Close)
+	cfg, err := administrator(t.Context(), front.URL, w.management)
+	if err != nil {
+		t.Fatal(err)
+	}
+	admin, err := cfg.Credentials.Retrieve(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
 	t.Setenv("AWS_ENDPOINT_URL", front.URL)
 	t.Setenv("AWS_REGION", "eu-central-1")
-	t.Setenv("AWS_ACCESS_KEY_ID", "seed")
-	t.Setenv("AWS_SECRET_ACCESS_KEY", "seedseed")
-	cfg, err := config.LoadDefaultConfig(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	api := iam.NewFromConfig(cfg, func(o *iam.Options) {
-		o.APIOptions = append(o.APIOptions, smithyhttp.SetHeaderValue("x-moto-account-id", w.management))
-	})
-	if _, err := api.CreateUser(t.Context(), &iam.CreateUserInput{UserName: aws.String("admin")}); err != nil {
-		t.Fatal(err)
-	}
-	key, err := api.CreateAccessKey(t.Context(), &iam.CreateAccessKeyInput{UserName: aws.String("admin")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv("AWS_ACCESS_KEY_ID", *key.AccessKey.AccessKeyId)
-	t.Setenv("AWS_SECRET_ACCESS_KEY", *key.AccessKey.SecretAccessKey)
+	t.Setenv("AWS_ACCESS_KEY_ID", admin.AccessKeyID)
+	t.Setenv("AWS_SECRET_ACCESS_KEY", admin.SecretAccessKey)
 	w.env = map[string]string{"AWS_ENDPOINT_URL": front.URL, "CI_SERVER_URL": "https://gitlab.example.com", "SLIPWAY_GITLAB_ENDPOINT": newGitLab(t),
 		"SLIPWAY_GITLAB_TOKEN": gitlabToken, "SLIPWAY_BOOTSTRAP_REPORT_DIR": filepath.Join(w.dir, "report"),
 		"SLIPWAY_BOOTSTRAP_DIR": filepath.Join(w.dir, "landscape")}
-	source := "../../../../examples/platform/landscape"
-	for _, name := range []string{"landscape.yaml", "services/orders.yaml", "services/catalog.yaml"} {
-		raw, err := os.ReadFile(filepath.Join(source, name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		w.write(name, strings.NewReplacer("111111111111", w.management, "account: security}", "account: management}").Replace(string(raw)))
+	texts, err := files(w.management)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range texts {
+		w.write(name, text)
 	}
 	return w
 }

@@ -1,10 +1,12 @@
 package estate
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/organizations"
@@ -89,6 +91,9 @@ func (r *member) Observe(ctx context.Context) (resource.Observation, error) {
 		return o, tool.Exit(tool.Refused, fmt.Errorf("account %s is %s", aws.ToString(a.Id), state), "it can be reopened by AWS's support, or leave the landscape")
 	}
 	put(r.c.facts, r.c.facts.accounts, r.name, aws.ToString(a.Id))
+	if joined := aws.ToTime(a.JoinedTimestamp); time.Since(joined) < newAccount {
+		put(r.c.facts, r.c.facts.fresh, r.name, true) // an earlier run may have ended before it could be entered
+	}
 	if l := r.c.facts.Source.Landscape; l.Accounts[r.name].ID == "" && !strings.EqualFold(aws.ToString(a.Email), l.EmailOf(r.name)) {
 		o.Findings = append(o.Findings, report.Finding{Level: "warning", Class: "adopted-by-name", Object: r.name,
 			Message: fmt.Sprintf("account %q is %s for its name alone; its e-mail address is %q", r.name, aws.ToString(a.Id), aws.ToString(a.Email)),
@@ -107,6 +112,9 @@ func (r *member) Observe(ctx context.Context) (resource.Observation, error) {
 	}
 	return o, tool.Hint(r.c.enter(ctx, r.name), "an account that was invited lacks the role "+policy.AccessRole+": make it there, trusting the management account")
 }
+
+// newAccount is how long an account counts as one that may not be ready yet.
+const newAccount = 30 * time.Minute
 
 func (r *member) unit() string { return r.c.facts.Source.Landscape.Accounts[r.name].OU }
 
@@ -132,25 +140,49 @@ func (r *member) Apply(ctx context.Context) error {
 
 var errCreating = errors.New("the account is still being made")
 
-// create makes the account and waits for it. CreateAccount has no idempotency
-// token: a creation that an earlier run began is followed, not repeated, and
-// the call itself is never retried.
+// create makes the account and waits for it. A creation that failed for a
+// reason that passes is tried again.
 func (r *member) create(ctx context.Context) (string, error) {
-	request, err := r.begun(ctx)
-	if err != nil {
-		return "", err
-	}
-	if request == "" {
-		out, err := r.api.CreateAccount(ctx, &organizations.CreateAccountInput{AccountName: &r.name,
-			Email: aws.String(r.c.facts.Source.Landscape.EmailOf(r.name)), RoleName: aws.String(policy.AccessRole),
-			Tags: []types.Tag{{Key: aws.String(tagLandscape), Value: &r.c.facts.Source.Landscape.Name}}},
-			func(o *organizations.Options) { o.Retryer = aws.NopRetryer{} })
+	for tries := 1; ; tries++ {
+		request, err := r.request(ctx)
 		if err != nil {
-			return "", tool.Hint(failed("CreateAccount", err), "run it again: it looks for an account with this name or address before it makes one")
+			return "", err
 		}
-		request = aws.ToString(out.CreateAccountStatus.Id)
+		id, reason, err := r.follow(ctx, request)
+		switch {
+		case errors.Is(err, errCreating):
+			return "", tool.Hint(fmt.Errorf("making account %q: after %s it is still being made (request %s)", r.name, r.c.patience.Creation, request),
+				"run it again: it follows the same request")
+		case err != nil || reason == "":
+			return id, err
+		case passing(reason) && tries < 3:
+			continue
+		}
+		return "", tool.Hint(fmt.Errorf("making account %q: %s", r.name, reason), reasonHint(reason))
 	}
-	var id string
+}
+
+// request asks for the account. CreateAccount has no idempotency token: a
+// creation that an earlier run began is followed, not repeated, and the call
+// is not made again where no answer came.
+func (r *member) request(ctx context.Context) (string, error) {
+	request, err := r.begun(ctx)
+	if err != nil || request != "" {
+		return request, err
+	}
+	out, err := r.api.CreateAccount(ctx, &organizations.CreateAccountInput{AccountName: &r.name,
+		Email: aws.String(r.c.facts.Source.Landscape.EmailOf(r.name)), RoleName: aws.String(policy.AccessRole),
+		Tags: []types.Tag{{Key: aws.String(tagLandscape), Value: &r.c.facts.Source.Landscape.Name}}},
+		func(o *organizations.Options) { o.Retryer = once{o.Retryer} })
+	if err != nil {
+		return "", tool.Hint(failed("CreateAccount", err), "run it again: it looks for an account with this name or address before it makes one")
+	}
+	return aws.ToString(out.CreateAccountStatus.Id), nil
+}
+
+// follow waits until the request has an end: the account's id, or the reason
+// why there is none.
+func (r *member) follow(ctx context.Context, request string) (id string, reason types.CreateAccountFailureReason, err error) {
 	err = resource.Retry(ctx, r.c.patience.Creation, func(err error) bool { return errors.Is(err, errCreating) }, func() error {
 		out, err := r.api.DescribeCreateAccountStatus(ctx, &organizations.DescribeCreateAccountStatusInput{CreateAccountRequestId: &request})
 		if err != nil {
@@ -159,14 +191,19 @@ func (r *member) create(ctx context.Context) (string, error) {
 		switch s := out.CreateAccountStatus; s.State {
 		case types.CreateAccountStateSucceeded:
 			id = aws.ToString(s.AccountId)
-			return nil
 		case types.CreateAccountStateFailed:
-			return tool.Hint(fmt.Errorf("making account %q: %s", r.name, s.FailureReason), reasonHint(s.FailureReason))
+			reason = cmp.Or(s.FailureReason, "no reason was given")
 		default:
 			return errCreating
 		}
+		return nil
 	})
-	return id, err
+	return id, reason, err
+}
+
+// passing reports whether a failure may not happen again.
+func passing(reason types.CreateAccountFailureReason) bool {
+	return reason == types.CreateAccountFailureReasonInternalFailure || reason == types.CreateAccountFailureReasonConcurrentAccountModification
 }
 
 // begun returns the request of a creation of this account that is under way.
@@ -195,6 +232,12 @@ func reasonHint(reason types.CreateAccountFailureReason) string {
 		return "ask AWS for more accounts (Service Quotas, AWS Organizations); closed accounts count until they are gone"
 	case types.CreateAccountFailureReasonInvalidEmail, types.CreateAccountFailureReasonInvalidAddress:
 		return "correct the e-mail address in the landscape"
+	case types.CreateAccountFailureReasonMissingPaymentInstrument, types.CreateAccountFailureReasonInvalidPaymentInstrument:
+		return "give the management account a valid payment method (Billing and Cost Management), then run it again"
+	case types.CreateAccountFailureReasonMissingBusinessValidation, types.CreateAccountFailureReasonFailedBusinessValidation,
+		types.CreateAccountFailureReasonPendingBusinessVALIDATIONv, types.CreateAccountFailureReasonInvalidIdentityForBusinessValidation,
+		types.CreateAccountFailureReasonUnknownBusinessValidation:
+		return "AWS has to validate the business of the management account first: see its messages there, or ask its support"
 	default:
 		return "run it again; if it stays, AWS's support knows the reason"
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"time"
 
@@ -12,9 +13,11 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"gitlab.com/slipway/slipway/pkg/awsauth"
 	"gitlab.com/slipway/slipway/pkg/landscape"
+	"gitlab.com/slipway/slipway/pkg/tool"
 	"gitlab.com/slipway/slipway/tools/bootstrap/internal/policy"
 	"gitlab.com/slipway/slipway/tools/bootstrap/internal/resource"
 )
@@ -100,7 +103,11 @@ func (c *Cloud) enter(ctx context.Context, account string) error {
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("entering account %q (%s) through role %q: %w", account, c.facts.Account(account), policy.AccessRole, awsauth.Denied(err))
+		err = fmt.Errorf("entering account %q (%s) through role %q: %w", account, c.facts.Account(account), policy.AccessRole, awsauth.Denied(err))
+		if patience > 0 && refused(err) {
+			return tool.Hint(err, fmt.Sprintf("the account is new, and its role was not usable within %s: run it again in some minutes", patience))
+		}
+		return err
 	}
 	return nil
 }
@@ -117,6 +124,26 @@ func (c *Cloud) settled(ctx context.Context, fn func() error) error {
 func codeIs(err error, codes ...string) bool {
 	var api smithy.APIError
 	return errors.As(err, &api) && slices.Contains(codes, api.ErrorCode())
+}
+
+// maybeDone reports whether a call that failed may have been done: no answer
+// came, or the answer is that somebody did it before, who may have been the
+// same call whose answer was lost.
+func maybeDone(err error) bool {
+	var lost *smithyhttp.RequestSendError
+	return errors.As(err, &lost) || codeIs(err, "AlreadyInOrganizationException", "DuplicateOrganizationalUnitException", "DuplicateAccountException",
+		"EntityAlreadyExists", "AlreadyExistsException", "BucketAlreadyOwnedByYou", "ParameterAlreadyExists", "TrailAlreadyExistsException", "ResourceInUseException")
+}
+
+// once is for calls that make another thing each time they are done: they are
+// repeated where the service has refused them, and not where no answer came.
+type once struct{ aws.Retryer }
+
+// IsErrorRetryable reports whether the service has refused the call, for a
+// reason that passes.
+func (r once) IsErrorRetryable(err error) bool {
+	var answer *smithyhttp.ResponseError
+	return errors.As(err, &answer) && answer.HTTPStatusCode() < http.StatusInternalServerError && r.Retryer.IsErrorRetryable(err)
 }
 
 // failed gives a refusal of AWS's its exit code, and other errors the call.

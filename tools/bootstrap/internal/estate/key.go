@@ -144,7 +144,8 @@ func (r *key) create(ctx context.Context, api *kms.Client, policyText string) er
 		spec, usage := r.kind()
 		err := r.c.settled(ctx, func() error {
 			out, err := api.CreateKey(ctx, &kms.CreateKeyInput{KeySpec: spec, KeyUsage: usage, Policy: &policyText, Description: aws.String("slipway " + r.alias),
-				Tags: []types.Tag{{TagKey: aws.String(tagKey), TagValue: &r.alias}, {TagKey: aws.String(tagLandscape), TagValue: aws.String(r.c.facts.Source.Landscape.Name)}}})
+				Tags: []types.Tag{{TagKey: aws.String(tagKey), TagValue: &r.alias}, {TagKey: aws.String(tagLandscape), TagValue: aws.String(r.c.facts.Source.Landscape.Name)}}},
+				func(o *kms.Options) { o.Retryer = once{o.Retryer} })
 			if err == nil {
 				arn = aws.ToString(out.KeyMetadata.Arn)
 			}

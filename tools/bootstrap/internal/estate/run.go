@@ -26,7 +26,7 @@ type Result struct {
 // Run looks at every resource, changes what differs where act is set, and
 // notes the findings. With an error, the result holds what came before it.
 func (e *Estate) Run(ctx context.Context, run *tool.Run, act bool) (Result, error) {
-	engine := resource.Engine{Act: act, Parallel: e.Parallel, Patience: e.Patience.Propagation, Say: run.Log.Printf}
+	engine := resource.Engine{Act: act, Parallel: e.Parallel, Patience: e.Patience.Propagation, Again: maybeDone, Say: run.Log.Printf}
 	var all Result
 	for _, phase := range e.Phases {
 		err := run.Step(ctx, phase.Name, func(ctx context.Context) error {

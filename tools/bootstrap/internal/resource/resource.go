@@ -115,6 +115,7 @@ type Engine struct {
 	Act      bool                     // apply what differs; without, nothing is changed
 	Parallel int                      // accounts at a time
 	Patience time.Duration            // how long a read may lag behind a write
+	Again    func(error) bool         // whether an error may mean that it was done all the same; nil: never
 	Say      func(f string, a ...any) // a line for each change, safe for concurrent use
 }
 
@@ -189,7 +190,7 @@ func (e Engine) one(ctx context.Context, r Resource, res *result) error {
 	if e.Act {
 		// From here on something may have been changed, whatever the reply says.
 		res.changed = true
-		if err := r.Apply(ctx); err != nil {
+		if err := e.apply(ctx, r); err != nil {
 			return fmt.Errorf("%s: %w", seen.Action, err)
 		}
 		if err := e.readBack(ctx, r); err != nil {
@@ -199,6 +200,29 @@ func (e Engine) one(ctx context.Context, r Resource, res *result) error {
 	}
 	res.changed, res.done = true, true
 	return nil
+}
+
+// maxApplies bounds how often a resource is applied when replies get lost.
+const maxApplies = 4
+
+// apply applies the resource. A call whose reply was lost may have been done,
+// and says so when it is made again ("exists already"): then the resource is
+// looked at, and what still differs is applied.
+func (e Engine) apply(ctx context.Context, r Resource) error {
+	for tries := 1; ; tries++ {
+		err := r.Apply(ctx)
+		if err == nil || ctx.Err() != nil || tries == maxApplies || e.Again == nil || !e.Again(err) {
+			return err
+		}
+		e.Say("%s: %s: %v; looking whether it was done", r.Account(), r.Name(), err)
+		seen, look := r.Observe(ctx)
+		if look != nil {
+			return errors.Join(err, fmt.Errorf("looking whether it was done: %w", look))
+		}
+		if seen.Action == "" {
+			return nil
+		}
+	}
 }
 
 func doneLine(c Change) string {

@@ -1,0 +1,139 @@
+package faultproxy
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+)
+
+// Call is one request that a program made.
+type Call struct {
+	Seq     int    // place among all calls of the log, from 1
+	Part    string // name of the part
+	Method  string
+	Host    string // as the program named it
+	Path    string // without the query, which may hold signatures
+	Action  string // as the part calls it: CreateKey, "create secrets", "POST"
+	Mutates bool
+	Fault   string // what was done to it; "" for nothing
+	Status  int    // of the reply; 0 where there was none
+	Error   string // why the part could not be reached, or broke off
+}
+
+// String returns the call as a message names it.
+func (c Call) String() string {
+	return fmt.Sprintf("%s %s (%s %s)", c.Part, c.Action, c.Method, c.Path)
+}
+
+// Log keeps every call that the proxies of one world saw, in the order of
+// their arrival.
+type Log struct {
+	mu    sync.Mutex
+	calls []Call
+	trap  *trap
+}
+
+// trap stops the n-th call that is a point: before the part sees it, or once
+// the part has answered.
+type trap struct {
+	is    func(Call) bool
+	n     int // how many more points pass first
+	after bool
+	seq   int           // of the call, once it has come
+	at    chan struct{} // closed when the call is held
+	free  chan struct{} // closed when its connection may be closed
+}
+
+// Calls returns the calls so far.
+func (l *Log) Calls() []Call {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.calls)
+}
+
+// Mutating returns those of the calls that change something.
+func (l *Log) Mutating() []Call {
+	return slices.DeleteFunc(l.Calls(), func(c Call) bool { return !c.Mutates })
+}
+
+// Reset forgets the calls.
+func (l *Log) Reset() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.calls = nil
+}
+
+func (l *Log) arrive(c Call) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c.Seq = len(l.calls) + 1
+	l.calls = append(l.calls, c)
+	if t := l.trap; t != nil && t.seq == 0 && t.is(c) {
+		if t.n--; t.n < 0 {
+			t.seq = c.Seq
+		}
+	}
+	return c.Seq
+}
+
+// set arms a trap for the n-th point from now on, n from 0.
+func (l *Log) set(is func(Call) bool, n int, after bool) *trap {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.trap = &trap{is: is, n: n, after: after, at: make(chan struct{}), free: make(chan struct{})}
+	return l.trap
+}
+
+// release disarms the trap and lets go of the call that it holds.
+func (l *Log) release() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.trap != nil {
+		close(l.trap.free)
+		l.trap = nil
+	}
+}
+
+func (l *Log) caught(seq int) *trap {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.trap == nil || l.trap.seq != seq {
+		return nil
+	}
+	return l.trap
+}
+
+func (l *Log) trapped(seq int) bool { return l.caught(seq) != nil }
+
+// hold keeps a trapped call until it is let go. It reports whether the call is
+// to be dropped.
+func (l *Log) hold(ctx context.Context, seq int, after bool) bool {
+	t := l.caught(seq)
+	if t == nil || t.after != after {
+		return false
+	}
+	close(t.at)
+	select {
+	case <-t.free:
+	case <-ctx.Done():
+	}
+	return true
+}
+
+func (l *Log) answered(seq, status int) {
+	l.change(seq, func(c *Call) { c.Status = status })
+}
+
+// refused notes a reply of the proxy's own.
+func (l *Log) refused(seq, status int) { l.answered(seq, status) }
+
+func (l *Log) broken(seq int, err error) { l.change(seq, func(c *Call) { c.Error = err.Error() }) }
+
+func (l *Log) change(seq int, do func(*Call)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if seq <= len(l.calls) { // else the log was reset meanwhile
+		do(&l.calls[seq-1])
+	}
+}

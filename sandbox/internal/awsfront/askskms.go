@@ -1,0 +1,94 @@
+package awsfront
+
+import (
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+)
+
+// foundKey is a KMS key and its policy.
+type foundKey struct {
+	arn, account string
+	guard        guard
+}
+
+// findKey looks a key up by id, ARN or alias, in the caller's account or, by
+// ARN, in another. It returns nil where there is none.
+func (f *Front) findKey(c *call, id string) (*foundKey, *apiError) {
+	account, region := c.caller.Account, c.region
+	if parts := strings.Split(id, ":"); len(parts) == 6 && parts[2] == "kms" {
+		account, region = parts[4], parts[3]
+	}
+	client := f.moto.kms(account, region)
+	described, err := client.DescribeKey(c.r.Context(), &kms.DescribeKeyInput{KeyId: &id})
+	if hasCode(err, "NotFoundException", "InvalidArnException", "ValidationException") {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, internal(err)
+	}
+	arn := aws.ToString(described.KeyMetadata.Arn)
+	out, err := client.GetKeyPolicy(c.r.Context(), &kms.GetKeyPolicyInput{KeyId: &arn, PolicyName: aws.String("default")})
+	if err != nil {
+		return nil, internal(err)
+	}
+	policy, err := parsePolicy(aws.ToString(out.Policy))
+	if err != nil {
+		return nil, internal(err)
+	}
+	return &foundKey{arn, account, guard{policy: policy, foreign: account != c.caller.Account, sole: true}}, nil
+}
+
+// keyAsks asks for a right on a key. A call on another account's key goes on
+// to that account: moto knows no keys but the caller's own.
+func (f *Front) keyAsks(c *call) ([]ask, *apiError) {
+	id := c.param("KeyId") + c.param("TargetKeyId")
+	key, refused := f.findKey(c, id)
+	if refused != nil {
+		return nil, refused
+	}
+	if key == nil {
+		if parts := strings.Split(id, ":"); len(parts) == 6 && parts[4] != c.caller.Account {
+			return nil, f.foreignKeyDenial(c, id)
+		}
+		return nil, nil // the service says that there is no such key
+	}
+	action := permission(c.service, c.action)
+	a := ask{action: action, resource: key.arn, guard: key.guard, context: keyContext(c)}
+	if key.guard.foreign {
+		a.denial = f.foreignKeyDenial(c, id)
+		c.target = key.account
+	}
+	out := []ask{a}
+	if strings.HasSuffix(c.action, "Alias") {
+		out = append(out, ask{action: action, resource: "arn:aws:kms:" + c.region + ":" + c.caller.Account + ":" + c.param("AliasName")})
+	}
+	return out, nil
+}
+
+// foreignKeyDenial does not tell whether another account's key exists.
+func (f *Front) foreignKeyDenial(c *call, id string) *apiError {
+	return refuse(400, "AccessDeniedException", "User: %s is not authorized to perform: kms:%s on resource: %s because the resource does not exist in this Region, no resource-based policies allow access, a resource-based policy explicitly denies access, or no identity-based policy allows the kms:%s action",
+		c.caller.ARN, c.action, id, c.action)
+}
+
+func keyContext(c *call) map[string][]string {
+	keys := map[string][]string{"kms:calleraccount": {c.caller.Account}}
+	given, _ := c.params["EncryptionContext"].(map[string]any)
+	for k, v := range given {
+		if text, ok := v.(string); ok {
+			keys["kms:encryptioncontext:"+strings.ToLower(k)] = []string{text}
+			keys["kms:encryptioncontextkeys"] = append(keys["kms:encryptioncontextkeys"], k)
+		}
+	}
+	return keys
+}
+
+func onKey(_ *Front, c *call) ([]string, *apiError) {
+	return one("arn:aws:kms:%s:%s:key/*", c.region, c.caller.Account) // Decrypt: the ciphertext names the key
+}
+
+func onAlias(_ *Front, c *call) ([]string, *apiError) {
+	return one("arn:aws:kms:%s:%s:%s", c.region, c.caller.Account, c.param("AliasName"))
+}
