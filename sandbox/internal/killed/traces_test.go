@@ -253,8 +253,11 @@ func TestTracesAreSeen(t *testing.T) {
 	for _, what := range []string{"link left", "address 10.99.0.1/24", "route "} {
 		seen(what)
 	}
-	command(t, "nft", "add", "table", "ip", "left")
-	seen("packet rules")
+	if _, err := exec.LookPath("nft"); err == nil { // there is, where there may be real nodes
+		command(t, "nft", "add", "table", "ip", "left")
+		seen("packet rules")
+		command(t, "nft", "delete", "table", "ip", "left")
+	}
 	mounted := filepath.Join(y.tmp, "mounted")
 	if err := errors.Join(os.Mkdir(mounted, 0o700), unix.Mount("tmpfs", mounted, "tmpfs", 0, "")); err != nil {
 		t.Fatal(err)
@@ -273,7 +276,6 @@ func TestTracesAreSeen(t *testing.T) {
 
 	_ = sleeper.Process.Kill()
 	_ = sleeper.Wait()
-	command(t, "nft", "delete", "table", "ip", "left")
 	if err := errors.Join(netlink.LinkDel(link), unix.Unmount(mounted, 0), os.Remove(mounted), os.Remove(filepath.Join(y.tmp, "left")), os.Remove(cgroup)); err != nil {
 		t.Fatal(err)
 	}
