@@ -33,14 +33,10 @@ type yard struct {
 // newYard skips where there is no sandbox to be had.
 func newYard(t *testing.T) *yard {
 	t.Helper()
-	ci := os.Getenv("CI") == "true"
-	if os.Getenv("SLIPWAY_SANDBOX") == "" && os.Getenv("SLIPWAY_CHAOS") == "" {
-		if ci {
-			t.Fatal("SLIPWAY_SANDBOX is not set: run the tests with make test")
-		}
+	if !wanted() {
 		t.Skip("needs what the sandbox runs: run make test")
 	}
-	if ci && !inDen() {
+	if ci() && !inDen() {
 		t.Fatal("what is left can be told as root alone")
 	}
 	root, err := box.FindRoot()

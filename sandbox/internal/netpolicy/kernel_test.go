@@ -19,6 +19,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 )
 
 // lab is a node and its pods as network namespaces. Each pod has a link of
@@ -93,6 +94,7 @@ func inside(ns netns.NsHandle, do func() error) error {
 func (l *lab) namespace() netns.NsHandle {
 	l.t.Helper()
 	made := make(chan netns.NsHandle, 1)
+	forbidden := false
 	go func() {
 		runtime.LockOSThread()
 		ns, err := netns.New()
@@ -102,12 +104,19 @@ func (l *lab) namespace() netns.NsHandle {
 				err = netlink.LinkSetUp(lo)
 			}
 		}
-		if err != nil {
+		forbidden = errors.Is(err, unix.EPERM)
+		if err != nil && !forbidden {
 			l.t.Error(err)
 		}
 		made <- ns
 	}()
 	ns := <-made
+	switch {
+	case forbidden && os.Getenv("CI") == "true":
+		l.t.Fatal("the rules are tried in namespaces, which this root may not make")
+	case forbidden:
+		l.t.Skip("needs the right to make namespaces")
+	}
 	if l.t.Failed() {
 		l.t.FailNow()
 	}
