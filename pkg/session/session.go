@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"os"
 	"os/user"
+	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -139,9 +141,47 @@ func (s *Session) AWS(ctx context.Context, role landscape.Role) (aws.Config, err
 	if err != nil {
 		return aws.Config{}, err
 	}
-	if _, err := awsauth.Check(ctx, cfg); err != nil {
-		hint := fmt.Sprintf("role %q trusts the subjects %s; this job's is %q", role.ARN, strings.Join(role.Subjects, ", "), s.Identity.Subject)
+	patience := time.Duration(0)
+	hint := fmt.Sprintf("role %q trusts the subjects %s; this job's is %q", role.ARN, strings.Join(role.Subjects, ", "), s.Identity.Subject)
+	if trusts(role, s.Identity.Subject) {
+		patience = newRole
+		hint = fmt.Sprintf("by the landscape the role trusts this job. It was not usable within %s: it may be new or changed, then run the job again; or somebody changed its trust policy, then slipway-bootstrap verify tells", newRole)
+	}
+	if err := check(ctx, cfg, patience); err != nil {
 		return aws.Config{}, tool.Hint(fmt.Errorf("assuming role %q: %w", role.Name, err), hint)
 	}
 	return cfg, nil
+}
+
+// newRole is how long a role that should let the job in is tried: IAM lets
+// what bootstrap wrote count some seconds later, and the next job of the same
+// pipeline may come sooner.
+const newRole = time.Minute
+
+// trusts reports whether the role lets jobs with this subject in, by the
+// landscape.
+func trusts(role landscape.Role, subject string) bool {
+	return slices.ContainsFunc(role.Subjects, func(pattern string) bool {
+		expression := strings.ReplaceAll(regexp.QuoteMeta(pattern), `\*`, ".*")
+		ok, err := regexp.MatchString("^"+expression+"$", subject)
+		return ok && err == nil
+	})
+}
+
+// check makes the first call. A refusal is tried again while the patience lasts.
+func check(ctx context.Context, cfg aws.Config, patience time.Duration) error {
+	deadline := time.Now().Add(patience)
+	for wait := 500 * time.Millisecond; ; wait = min(2*wait, 8*time.Second) {
+		_, err := awsauth.Check(ctx, cfg)
+		if err == nil || tool.CodeOf(err) != tool.Denied || time.Now().Add(wait).After(deadline) {
+			return err
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return errors.Join(context.Cause(ctx), err)
+		}
+	}
 }

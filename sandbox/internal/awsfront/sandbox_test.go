@@ -34,15 +34,26 @@ const (
 	testRegion = "eu-central-1"
 )
 
-// clock can be moved.
+// clock can be moved, and stopped.
 type clock struct {
-	mu    sync.Mutex
-	shift time.Duration
+	mu      sync.Mutex
+	shift   time.Duration
+	stopped time.Time
+}
+
+// stop has the clock stand where it is, but for moves.
+func (c *clock) stop() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stopped = time.Now()
 }
 
 func (c *clock) now() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if !c.stopped.IsZero() {
+		return c.stopped.Add(c.shift)
+	}
 	return time.Now().Add(c.shift)
 }
 

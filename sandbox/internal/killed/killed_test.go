@@ -31,7 +31,7 @@ const points, fewest = 36, 30
 // `down` takes it away, and after `down` there is nothing that was not there
 // before. Three moments are tried, or with SLIPWAY_CHAOS as many as there are
 // points, whose figures are written to the file that it names.
-func TestKilledUp(t *testing.T) {
+func TestKillSchedule(t *testing.T) {
 	y := newYard(t)
 	before := y.look(t)
 	t.Cleanup(func() { _, _ = y.run("down") }) // of what a failed test has left

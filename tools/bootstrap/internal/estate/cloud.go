@@ -142,8 +142,8 @@ type once struct{ aws.Retryer }
 // IsErrorRetryable reports whether the service has refused the call, for a
 // reason that passes.
 func (r once) IsErrorRetryable(err error) bool {
-	var answer *smithyhttp.ResponseError
-	return errors.As(err, &answer) && answer.HTTPStatusCode() < http.StatusInternalServerError && r.Retryer.IsErrorRetryable(err)
+	status := status(err) // 0 without an answer
+	return status >= http.StatusBadRequest && status < http.StatusInternalServerError && r.Retryer.IsErrorRetryable(err)
 }
 
 // failed gives a refusal of AWS's its exit code, and other errors the call.

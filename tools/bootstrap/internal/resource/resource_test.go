@@ -116,3 +116,53 @@ func TestRetry(t *testing.T) {
 		t.Errorf("cancelled: %v", err)
 	}
 }
+
+// late is a resource whose first calls fail, though they may have been done.
+type late struct {
+	errs    []error       // of Apply, one a call; then none
+	shows   []Observation // one a look; the last stays
+	applied int
+	looks   int
+}
+
+func (*late) Account() string { return "a" }
+func (*late) Name() string    { return "late" }
+func (l *late) Observe(context.Context) (Observation, error) {
+	o := l.shows[min(l.looks, len(l.shows)-1)]
+	l.looks++
+	return o, nil
+}
+func (l *late) Apply(context.Context) error {
+	l.applied++
+	if l.applied <= len(l.errs) {
+		return l.errs[l.applied-1]
+	}
+	return nil
+}
+
+// TestAgain: what may have been done is looked at, and applied again only
+// where it still differs; what was refused is not.
+func TestAgain(t *testing.T) {
+	var clean Observation
+	absent := Absent("new")
+	lost, refused := errors.New("the reply was lost"), errors.New("refused")
+	for name, tt := range map[string]struct {
+		thing   late
+		applied int
+		err     string
+	}{
+		"it was done":               {late{errs: []error{lost}, shows: []Observation{absent, clean}}, 1, ""},
+		"it was done in part":       {late{errs: []error{lost}, shows: []Observation{absent, {Action: Update}, clean}}, 2, ""},
+		"it was not done":           {late{errs: []error{lost, lost}, shows: []Observation{absent, absent, absent, clean}}, 3, ""},
+		"it is lost time and again": {late{errs: []error{lost, lost, lost, lost, lost}, shows: []Observation{absent}}, maxApplies, "the reply was lost"},
+		"it was refused":            {late{errs: []error{refused}, shows: []Observation{absent, clean}}, 1, "refused"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := Engine{Act: true, Parallel: 1, Say: t.Logf, Again: func(err error) bool { return errors.Is(err, lost) }}
+			_, err := e.Run(t.Context(), Phase{Name: "p", Resources: []Resource{&tt.thing}})
+			if tt.thing.applied != tt.applied || tt.err == "" && err != nil || tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err)) {
+				t.Errorf("applied %d times, %v", tt.thing.applied, err)
+			}
+		})
+	}
+}
