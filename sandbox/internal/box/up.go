@@ -121,7 +121,7 @@ func (b *Box) choosePorts(ctx context.Context, parts []Part) error {
 	ports, err := process.Ports(ctx, names, b.journal.Ports(), func(port string) bool {
 		e, ok := b.journal.Entry(owner[port])
 		return ok && e.Alive()
-	})
+	}, b.lock.With)
 	if err != nil {
 		return err
 	}
