@@ -7,14 +7,19 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 
 	"gitlab.com/slipway/slipway/pkg/tool"
 
 	"gitlab.com/slipway/slipway/sandbox/internal/command"
+	"gitlab.com/slipway/slipway/sandbox/internal/netpolicy"
 )
 
 func main() {
+	if filepath.Base(os.Args[0]) == netpolicy.PluginName { // called by containerd
+		os.Exit(netpolicy.Plugin())
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	p := &command.Program{Env: os.Getenv, Out: os.Stdout, Err: os.Stderr}
 	err := p.Run(ctx, os.Args[1:])

@@ -4,13 +4,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"syscall"
 )
 
 // Lock is a file lock that ends with its process, however that ends.
-type Lock struct{ file *os.File }
+type Lock struct {
+	file *os.File
+	with []io.Closer
+}
+
+// With closes c when the lock is given back.
+func (l *Lock) With(c io.Closer) { l.with = append(l.with, c) }
 
 // TryLock takes the lock, or returns nil where another process has it.
 func TryLock(path string) (*Lock, error) {
@@ -85,19 +92,24 @@ func take(f *os.File, path string, how int) (*Lock, error) {
 	mine, err1 := f.Stat()
 	there, err2 := os.Stat(path)
 	if err1 == nil && err2 == nil && os.SameFile(mine, there) {
-		return &Lock{f}, nil
+		return &Lock{file: f}, nil
 	}
 	f.Close()
 	return nil, nil
 }
 
 // Unlock gives the lock back.
-func (l *Lock) Unlock() { l.file.Close() }
+func (l *Lock) Unlock() {
+	for _, c := range l.with {
+		c.Close()
+	}
+	l.file.Close()
+}
 
 // Remove deletes the lock's file and gives the lock back.
 func (l *Lock) Remove() error {
 	err := os.Remove(l.file.Name())
-	l.file.Close()
+	l.Unlock()
 	return err
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -31,6 +32,11 @@ func TestMain(m *testing.M) {
 		if err := child.Start(); err != nil {
 			panic(err)
 		}
+	case "tied":
+		child := exec.Command(os.Args[0])
+		child.Env = append(os.Environ(), "PROCESS_TEST=child", PartMark+"=child")
+		child.Stdout = os.Stdout // says that it is ready
+		panic(RunChild(child))
 	}
 	fmt.Println("ready")
 	select {}
@@ -128,7 +134,9 @@ func TestMembers(t *testing.T) {
 
 func TestPorts(t *testing.T) {
 	names := []string{"etcd", "etcd-peer", "kwok", "s3"}
-	first, err := Ports(t.Context(), names, nil, func(string) bool { return false })
+	var held []io.Closer
+	keep := func(c io.Closer) { held = append(held, c) }
+	first, err := Ports(t.Context(), names, nil, func(string) bool { return false }, keep)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -139,6 +147,24 @@ func TestPorts(t *testing.T) {
 		}
 		seen[first[n]] = true
 	}
+	from, count := portRange()
+	for n, port := range first {
+		if port < from || port >= from+count {
+			t.Errorf("the port of %s is %d, not one of %d from %d", n, port, count, from)
+		}
+	}
+	other, err := Ports(t.Context(), names, first, func(string) bool { return false }, func(c io.Closer) { t.Cleanup(func() { c.Close() }) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n, port := range other {
+		if seen[port] {
+			t.Errorf("the port of %s is given to another sandbox as well", n)
+		}
+	}
+	for _, c := range held { // the first sandbox has come up
+		c.Close()
+	}
 	hold := func(name string) {
 		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", first[name]))
 		if err != nil {
@@ -148,7 +174,7 @@ func TestPorts(t *testing.T) {
 	}
 	hold("etcd") // by the part itself
 	hold("kwok") // by a stranger
-	second, err := Ports(t.Context(), names, first, func(n string) bool { return n == "etcd" })
+	second, err := Ports(t.Context(), names, first, func(n string) bool { return n == "etcd" }, keep)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,5 +1,6 @@
 // Package serve is the servers that the sandbox's own program is: the image
-// registry, the AWS front and GitLab, each as a process of its own.
+// registry, the AWS front, GitLab and the real nodes, each as a process of its
+// own.
 package serve
 
 import (
@@ -15,10 +16,13 @@ import (
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/registry"
+	"k8s.io/client-go/tools/clientcmd"
 
 	"gitlab.com/slipway/slipway/pkg/gitlabapi/gitlabapitest"
 
 	"gitlab.com/slipway/slipway/sandbox/internal/awsfront"
+	"gitlab.com/slipway/slipway/sandbox/internal/netpolicy"
+	"gitlab.com/slipway/slipway/sandbox/internal/node"
 )
 
 // Registry is the configuration of the image registry.
@@ -56,8 +60,14 @@ func Run(ctx context.Context, part, config string, w io.Writer) error {
 		return runAWS(ctx, config, logger)
 	case "gitlab":
 		return runGitLab(ctx, config, logger)
+	case "node":
+		return runNode(ctx, config, logger)
+	case "node-init":
+		return runNodeInit(ctx, config, logger)
+	case "node-policy":
+		return runNodePolicy(ctx, config, logger)
 	default:
-		return fmt.Errorf("serving %q: the parts are registry, aws and gitlab", part)
+		return fmt.Errorf("serving %q: the parts are registry, aws, gitlab, node, node-init and node-policy", part)
 	}
 }
 
@@ -135,6 +145,43 @@ func runGitLab(ctx context.Context, config string, logger *log.Logger) error {
 	}
 	defer server.Close()
 	return serveHTTP(ctx, l, server, logger)
+}
+
+func runNode(ctx context.Context, config string, logger *log.Logger) error {
+	var cfg node.Config
+	if err := read(config, &cfg); err != nil {
+		return err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("finding the sandbox's own program: %w", err)
+	}
+	return node.Run(ctx, cfg, []string{self, "serve", "--config", config, "node-init"}, logger)
+}
+
+func runNodeInit(ctx context.Context, config string, logger *log.Logger) error {
+	var cfg node.Config
+	if err := read(config, &cfg); err != nil {
+		return err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("finding the sandbox's own program: %w", err)
+	}
+	cfg.Enforcer = []string{self, "serve", "--config", config, "node-policy"}
+	return node.Init(ctx, cfg, logger)
+}
+
+func runNodePolicy(ctx context.Context, config string, logger *log.Logger) error {
+	var cfg node.Config
+	if err := read(config, &cfg); err != nil {
+		return err
+	}
+	rest, err := clientcmd.BuildConfigFromFlags("", cfg.PolicyConfig)
+	if err != nil {
+		return fmt.Errorf("reading the kubeconfig: %w", err)
+	}
+	return netpolicy.Run(ctx, rest, netpolicy.Options{Node: cfg.Name, Socket: node.EnforcerSocket, Log: logger})
 }
 
 func serveHTTP(ctx context.Context, l net.Listener, handler http.Handler, logger *log.Logger) error {
