@@ -38,8 +38,36 @@ type Sandbox struct {
 	} `json:"s3"`
 	Clusters map[string]struct {
 		Kubeconfig, Server, CA string
+		Node                   *Node
 	} `json:"clusters"`
+	Images map[string]string `json:"images"`
 	Bin string `json:"bin"`
+}
+
+// Node is the real node of a cluster.
+type Node struct {
+	Name string
+	// Address is the node's own. Host is the host as pods reach it: a test may
+	// listen there, and every part does on the port that it has on loopback.
+	Address, Host       string
+	Pods, Services, DNS string // ranges of addresses, and the name server's
+	StorageClass        string // its volumes are folders of the node
+	KubeletPods         string // kubelet's folder of pods, as a path of the node
+	Link, Cgroup        string // what it has on the host
+}
+
+// Node returns the real node of a cluster. Without one the test skips; with
+// CI=true it fails.
+func (s *Sandbox) Node(t testing.TB, cluster string) Node {
+	t.Helper()
+	n := s.Clusters[cluster].Node
+	if n == nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("the sandbox has no real node: start it with sandbox up --node")
+		}
+		t.Skip("needs a real node: run sandbox up --node, as root")
+	}
+	return *n
 }
 
 // Open returns the sandbox that SLIPWAY_SANDBOX names.

@@ -17,6 +17,7 @@ import (
 
 	"gitlab.com/slipway/slipway/pkg/tool"
 
+	"gitlab.com/slipway/slipway/sandbox/internal/node"
 	"gitlab.com/slipway/slipway/sandbox/internal/process"
 )
 
@@ -32,6 +33,7 @@ type Config struct {
 	Root string // the repository
 	Dir  string // the sandbox's folder
 	Self string // the sandbox's own program, for `serve`
+	Node bool   // real nodes as well
 	Env  func(string) string
 	Say  func(format string, args ...any)
 }
@@ -43,6 +45,8 @@ type Box struct {
 	lock     *process.Lock
 	programs map[string]string // folder of each built program
 	ports    map[string]int
+	networks map[string]node.Network // of each cluster
+	images   map[string]string       // references of what runs on real nodes
 	secrets  Secrets
 
 	mu      sync.Mutex
@@ -99,6 +103,7 @@ func open(ctx context.Context, cfg Config, create bool) (*Box, error) {
 		return nil, err
 	}
 	b.ports = b.journal.Ports()
+	b.Node = b.Node || hasNodes(b.journal)
 	return b, nil
 }
 

@@ -210,6 +210,9 @@ func TestPartThatEnds(t *testing.T) {
 		Name:    "etcd",
 		Command: func(*Box) (Spec, error) { return Spec{Argv: []string{"sh", "-c", "echo address in use; exit 3"}}, nil },
 		Ready:   func(ctx context.Context, _ *Box) error { <-ctx.Done(); return ctx.Err() },
+	}, {
+		Name:  "a step that waits meanwhile",
+		Ready: func(ctx context.Context, _ *Box) error { <-ctx.Done(); return ctx.Err() },
 	}, {Name: "apiserver", Needs: []string{"etcd"}, Ready: func(context.Context, *Box) error { t.Error("it was started without what it needs"); return nil }}})
 	if err == nil {
 		t.Fatal("no error")

@@ -39,7 +39,7 @@ func (b *Box) prepareCluster(cluster string) error {
 	if err := os.MkdirAll(b.clusterPath(cluster), 0o700); err != nil {
 		return fmt.Errorf("preparing the cluster %q: %w", cluster, err)
 	}
-	if err := makePKI(b.clusterPath(cluster, "pki")); err != nil {
+	if err := makePKI(b.clusterPath(cluster, "pki"), b.networks[cluster]); err != nil {
 		return fmt.Errorf("preparing the cluster %q: %w", cluster, err)
 	}
 	admin := clientcmdapi.NewConfig()
@@ -55,6 +55,7 @@ func (b *Box) prepareCluster(cluster string) error {
 	webhook.Contexts["eks"] = &clientcmdapi.Context{Cluster: "eks", AuthInfo: "apiserver"}
 	webhook.CurrentContext = "eks"
 	return errors.Join(
+		b.prepareNode(cluster),
 		clientcmd.WriteToFile(*admin, b.kubeconfigPath(cluster)),
 		clientcmd.WriteToFile(*webhook, b.clusterPath(cluster, "token-webhook.yaml")),
 	)
@@ -119,8 +120,8 @@ func (b *Box) apiserver(cluster string) Spec {
 		"--tls-cert-file", pki("server.crt"), "--tls-private-key-file", pki("server.key"), "--client-ca-file", pki("ca.crt"),
 		"--service-account-issuer", "https://kubernetes.default.svc",
 		"--service-account-key-file", pki("sa.pub"), "--service-account-signing-key-file", pki("sa.key"),
-		"--service-cluster-ip-range", "10.96.0.0/16", "--authorization-mode", "RBAC,Node", "--allow-privileged",
-		"--kubelet-preferred-address-types", "InternalIP,Hostname",
+		"--service-cluster-ip-range", b.networks[cluster].Services().String(), "--authorization-mode", "RBAC,Node", "--allow-privileged",
+		"--kubelet-preferred-address-types", "InternalIP,Hostname", "--kubelet-client-certificate", pki("admin.crt"), "--kubelet-client-key", pki("admin.key"),
 		"--authentication-token-webhook-config-file", b.clusterPath(cluster, "token-webhook.yaml"),
 		"--authentication-token-webhook-version", "v1", "--authentication-token-webhook-cache-ttl", "10s",
 		"--profiling=false")
@@ -175,7 +176,7 @@ func (b *Box) fakeNodes(ctx context.Context, cluster string) error {
 			Name:        name,
 			Annotations: map[string]string{"kwok.x-k8s.io/node": "fake", "node.alpha.kubernetes.io/ttl": "0"},
 			Labels: map[string]string{
-				"kubernetes.io/hostname": name, "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64", "type": "kwok",
+				"kubernetes.io/hostname": name, "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64", "type": "kwok", nodeLabel: "fake",
 				"topology.kubernetes.io/region": "eu-central-1", "topology.kubernetes.io/zone": zone,
 			},
 		}}

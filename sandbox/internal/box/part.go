@@ -127,7 +127,8 @@ func (b *Box) bring(ctx context.Context, p Part) error {
 		if p.Ready != nil {
 			err = b.wait(ctx, p, ended)
 		}
-		if !started && errors.Is(err, errEnded) {
+		// With ctx at its end the cause may be the end of another part.
+		if !started && ctx.Err() == nil && errors.Is(err, errEnded) {
 			continue
 		}
 		if err != nil {

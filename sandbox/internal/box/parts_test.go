@@ -11,7 +11,7 @@ import (
 func TestParts(t *testing.T) {
 	parts := map[string]Part{}
 	ports := map[string]string{}
-	for _, p := range Parts() {
+	for _, p := range Parts(true) {
 		if _, twice := parts[p.Name]; twice {
 			t.Errorf("two parts are called %q", p.Name)
 		}
@@ -52,7 +52,7 @@ func TestParts(t *testing.T) {
 // Every program has a build folder with its sums.
 func TestGoPrograms(t *testing.T) {
 	b := &Box{Config: Config{Root: filepath.Join("..", "..", "..")}}
-	for _, p := range goPrograms() {
+	for _, p := range append(goPrograms(), nodePrograms()...) {
 		for _, f := range []string{"go.mod", "go.sum"} {
 			if _, err := os.Stat(filepath.Join(b.buildDir(p.name), f)); err != nil {
 				t.Error(err)

@@ -13,10 +13,12 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"gitlab.com/slipway/slipway/sandbox/internal/node"
 )
 
 // makePKI makes the keys and certificates of a cluster, once.
-func makePKI(dir string) error {
+func makePKI(dir string, network node.Network) error {
 	if exists(dir) {
 		return nil
 	}
@@ -29,12 +31,18 @@ func makePKI(dir string) error {
 	if err != nil {
 		return err
 	}
+	ca.addresses = []net.IP{net.IPv4(127, 0, 0, 1), network.APIServer().AsSlice(), network.Host().AsSlice()}
 	if err := ca.issue(aside, "server", pkix.Name{CommonName: "kube-apiserver"}, x509.ExtKeyUsageServerAuth); err != nil {
 		return err
 	}
-	admin := pkix.Name{CommonName: "sandbox-admin", Organization: []string{"system:masters"}}
-	if err := ca.issue(aside, "admin", admin, x509.ExtKeyUsageClientAuth); err != nil {
-		return err
+	for name, subject := range map[string]pkix.Name{
+		"admin":      {CommonName: "sandbox-admin", Organization: []string{"system:masters"}},
+		"kubelet":    {CommonName: "system:node:" + nodeName, Organization: []string{"system:nodes"}},
+		"kube-proxy": {CommonName: "system:kube-proxy"},
+	} {
+		if err := ca.issue(aside, name, subject, x509.ExtKeyUsageClientAuth); err != nil {
+			return err
+		}
 	}
 	key, err := newKey(filepath.Join(aside, "sa.key"))
 	if err != nil {
@@ -53,6 +61,8 @@ func makePKI(dir string) error {
 type issuer struct {
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
+	// addresses of the API server
+	addresses []net.IP
 }
 
 func newIssuer(dir string) (*issuer, error) {
@@ -73,7 +83,7 @@ func newIssuer(dir string) (*issuer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &issuer{cert, key}, writePEM(filepath.Join(dir, "ca.crt"), "CERTIFICATE", der)
+	return &issuer{cert: cert, key: key}, writePEM(filepath.Join(dir, "ca.crt"), "CERTIFICATE", der)
 }
 
 func (ca *issuer) issue(dir, name string, subject pkix.Name, usage x509.ExtKeyUsage) error {
@@ -90,8 +100,8 @@ func (ca *issuer) issue(dir, name string, subject pkix.Name, usage x509.ExtKeyUs
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().AddDate(1, 0, 0),
 	}
 	if usage == x509.ExtKeyUsageServerAuth {
-		template.DNSNames = []string{"localhost", "kubernetes.default.svc"}
-		template.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1), net.IPv4(10, 96, 0, 1)}
+		template.DNSNames = []string{"localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"}
+		template.IPAddresses = ca.addresses
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, ca.cert, &key.PublicKey, ca.key)
 	if err != nil {

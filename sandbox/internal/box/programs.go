@@ -55,8 +55,12 @@ func (b *Box) build(ctx context.Context) error {
 		b.programs[i.Name] = folder
 		return nil
 	}
+	programs := goPrograms()
+	if b.Node {
+		programs = append(programs, nodePrograms()...)
+	}
 	items := []buildcache.Item{}
-	for _, p := range goPrograms() {
+	for _, p := range programs {
 		items = append(items, b.goItem(p))
 	}
 	if needsTofu(ctx) {

@@ -31,7 +31,7 @@ func Status(cfg Config) ([]State, error) {
 	}
 	ports := journal.Ports()
 	var out []State
-	for _, p := range Parts() {
+	for _, p := range Parts(hasNodes(journal)) {
 		if p.Command == nil {
 			continue
 		}

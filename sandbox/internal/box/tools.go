@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -34,6 +35,19 @@ func prerequisites() []prerequisite {
 	}
 }
 
+// nodePrerequisites are what a real node needs beside them. Nothing but files
+// of these packages is used: no service of theirs has to run.
+func nodePrerequisites() []prerequisite {
+	const what = "a real node"
+	return []prerequisite{
+		{"containerd", what, "containerd"},
+		{"containerd-shim-runc-v2", what, "containerd"},
+		{"runc", what, "runc"},
+		{"nft", what + "'s kube-proxy", "nftables"},
+		{"mount", what + "'s kubelet", "mount"},
+	}
+}
+
 // checkTools names every missing program at once. What Debian has as a small
 // package is installed where this run may do so.
 func (b *Box) checkTools(ctx context.Context) error {
@@ -43,30 +57,74 @@ func (b *Box) checkTools(ctx context.Context) error {
 			missing = append(missing, p)
 		}
 	}
-	if len(missing) == 1 && missing[0].name == "rsync" && os.Geteuid() == 0 && (b.Env("CI") == "true" || b.Env("SANDBOX_INSTALL") == "1") {
-		return b.install(ctx, missing[0].pkg)
-	}
+	installable := !slices.ContainsFunc(missing, func(p prerequisite) bool { return p.name != "rsync" })
 	var problems []error
+	if b.Node {
+		if os.Geteuid() != 0 {
+			problems = append(problems, errNotRoot)
+		}
+		missing = append(missing, missingForNode()...)
+	}
 	var packages []string
 	for _, p := range missing {
-		problems = append(problems, fmt.Errorf("%q is not on PATH: %s needs it", p.name, p.part))
-		packages = append(packages, p.pkg)
+		problems = append(problems, fmt.Errorf("%q is not there: %s needs it", p.name, p.part))
+		if !slices.Contains(packages, p.pkg) {
+			packages = append(packages, p.pkg)
+		}
 	}
 	if len(problems) == 0 {
 		return nil
 	}
-	return tool.Hint(fmt.Errorf("looking for what the sandbox needs: %w", errors.Join(problems...)),
-		"on Debian or Ubuntu: apt-get update && apt-get install -y "+strings.Join(packages, " "))
+	if installable && b.mayInstall() {
+		return b.install(ctx, packages)
+	}
+	var hints []string
+	if len(packages) > 0 {
+		hints = append(hints, "on Debian or Ubuntu: apt-get update && apt-get install -y --no-install-recommends "+strings.Join(packages, " "))
+	}
+	return tool.Hint(fmt.Errorf("looking for what the sandbox needs: %w", errors.Join(problems...)), hints...)
 }
 
-func (b *Box) install(ctx context.Context, pkg string) error {
+func (c Config) mayInstall() bool {
+	return os.Geteuid() == 0 && (c.Env("CI") == "true" || c.Env("SANDBOX_INSTALL") == "1")
+}
+
+var errNotRoot = errors.New("a real node needs root")
+
+// NodeProblem says what keeps this machine from running real nodes, nil where
+// nothing does or where it may be installed.
+func NodeProblem(cfg Config) error {
+	switch missing := missingForNode(); {
+	case os.Geteuid() != 0:
+		return errNotRoot
+	case len(missing) > 0 && !cfg.mayInstall():
+		return fmt.Errorf("%q is not there (`sandbox up --node` names all that it needs)", missing[0].name)
+	}
+	return nil
+}
+
+func missingForNode() []prerequisite {
+	var missing []prerequisite
+	for _, p := range nodePrerequisites() {
+		if _, err := exec.LookPath(p.name); err != nil {
+			missing = append(missing, p)
+		}
+	}
+	if _, err := cniDir(); err != nil {
+		missing = append(missing, prerequisite{"CNI plugins", "a real node's network", "containernetworking-plugins"})
+	}
+	return missing
+}
+
+func (b *Box) install(ctx context.Context, packages []string) error {
+	pkg := strings.Join(packages, " ")
 	b.say("installing %s with apt-get", pkg)
 	log, err := os.CreateTemp("", "sandbox-apt-get-*.log")
 	if err != nil {
 		return fmt.Errorf("installing %q: %w", pkg, err)
 	}
 	defer log.Close()
-	for _, argv := range [][]string{{"apt-get", "update"}, {"apt-get", "install", "-y", pkg}} {
+	for _, argv := range [][]string{{"apt-get", "update"}, append([]string{"apt-get", "install", "-y", "--no-install-recommends"}, packages...)} {
 		if err := run(ctx, log, "/", []string{"DEBIAN_FRONTEND=noninteractive"}, argv...); err != nil {
 			return fmt.Errorf("installing %q: %w; the log is %s", pkg, err, log.Name())
 		}

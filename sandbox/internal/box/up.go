@@ -13,7 +13,8 @@ import (
 )
 
 // Parts of the sandbox, in no order: each names what it needs.
-func Parts() []Part {
+// withNodes adds the real nodes.
+func Parts(withNodes bool) []Part {
 	parts := []Part{}
 	for _, c := range clusters() {
 		parts = append(parts, clusterParts(c)...)
@@ -21,6 +22,9 @@ func Parts() []Part {
 	parts = append(parts, awsParts()...)
 	parts = append(parts, storeParts()...)
 	parts = append(parts, veleroParts()...)
+	if withNodes {
+		parts = append(parts, nodeParts()...)
+	}
 	return append(parts, gitlabParts()...)
 }
 
@@ -41,13 +45,18 @@ func Up(ctx context.Context, cfg Config) error {
 	if err := b.build(ctx); err != nil {
 		return err
 	}
-	parts := Parts()
+	parts := Parts(b.Node)
 	if err := b.forget(ctx, parts); err != nil {
 		return err
 	}
 	if err := b.choosePorts(ctx, parts); err != nil {
 		return err
 	}
+	release, err := b.chooseNetworks()
+	if err != nil {
+		return err
+	}
+	defer release()
 	if err := b.prepare(); err != nil {
 		return err
 	}
@@ -143,7 +152,10 @@ type Description struct {
 		Bucket    string `json:"bucket"`
 	} `json:"s3"`
 	Clusters map[string]Cluster `json:"clusters"`
-	Bin      string             `json:"bin"`
+	// Images are references by digest of images that tests may run on a real
+	// node; none where there are no nodes.
+	Images map[string]string `json:"images,omitempty"`
+	Bin    string            `json:"bin"`
 	// Commands are command lines of parts that a test starts for itself.
 	Commands struct {
 		Moto          string `json:"moto"`
@@ -157,6 +169,7 @@ type Cluster struct {
 	Kubeconfig string `json:"kubeconfig"`
 	Server     string `json:"server"`
 	CA         string `json:"ca"`
+	Node       *Node  `json:"node,omitempty"`
 }
 
 // describe writes sandbox.json.
@@ -169,9 +182,9 @@ func (b *Box) describe() error {
 	d.S3.Endpoint, d.S3.AccessKey, d.S3.SecretKey, d.S3.Bucket = "http://"+b.addr("s3"), b.secrets.S3AccessKey, b.secrets.S3SecretKey, backupBucket
 	d.Clusters = map[string]Cluster{}
 	for _, c := range clusters() {
-		d.Clusters[c] = Cluster{Kubeconfig: b.kubeconfigPath(c), Server: b.serverURL(c), CA: b.clusterPath(c, "pki", "ca.crt")}
+		d.Clusters[c] = Cluster{Kubeconfig: b.kubeconfigPath(c), Server: b.serverURL(c), CA: b.clusterPath(c, "pki", "ca.crt"), Node: b.describeNode(c)}
 	}
-	d.Bin = b.path("bin")
+	d.Bin, d.Images = b.path("bin"), b.images
 	ciLocal, err := ciLocalCommand(b.programs["gitlab-ci-local"])
 	if err != nil {
 		return err
@@ -212,6 +225,10 @@ func Down(ctx context.Context, cfg Config) error {
 	}
 	stopped, err := b.stopAll(ctx)
 	if err != nil {
+		b.lock.Unlock()
+		return err
+	}
+	if err := b.removeNodes(ctx); err != nil {
 		b.lock.Unlock()
 		return err
 	}

@@ -66,10 +66,11 @@ func (p *Program) Run(ctx context.Context, args []string) error {
 
 func (p *Program) help() string {
 	var s strings.Builder
-	s.WriteString("usage: sandbox VERB [--dir FOLDER]\n\n")
+	s.WriteString("usage: sandbox VERB [--dir FOLDER]\n       sandbox build|up [--dir FOLDER] [--node[=auto]]\n\n")
 	for _, v := range p.verbs() {
 		fmt.Fprintf(&s, "  %-8s %s\n", v.name, v.help)
 	}
+	s.WriteString("\nWith --node each cluster gets a real node, on Linux as root; --node=auto where this machine can run one.")
 	s.WriteString("\nThe folder is .sandbox in the repository, or what SLIPWAY_SANDBOX says.")
 	return s.String()
 }
@@ -101,6 +102,10 @@ func (p *Program) boxVerb(name string, do func(context.Context, box.Config) erro
 	return func(ctx context.Context, args []string) error {
 		set := flag.NewFlagSet(name, flag.ContinueOnError)
 		dir := set.String("dir", "", "the sandbox's folder")
+		var nodes nodeFlag
+		if name == "build" || name == "up" {
+			set.Var(&nodes, "node", "real nodes as well; auto: where the machine can run them")
+		}
 		if err := p.parse(set, args, 0); err != nil {
 			return err
 		}
@@ -108,8 +113,28 @@ func (p *Program) boxVerb(name string, do func(context.Context, box.Config) erro
 		if err != nil {
 			return err
 		}
+		cfg.Node = nodes == "true"
+		if nodes == "auto" {
+			problem := box.NodeProblem(cfg)
+			if cfg.Node = problem == nil; !cfg.Node {
+				p.say("no real node, since %v", problem)
+			}
+		}
 		return do(ctx, cfg)
 	}
+}
+
+// nodeFlag is true, false or auto. Given without a value it is true.
+type nodeFlag string
+
+func (f *nodeFlag) String() string   { return string(*f) }
+func (f *nodeFlag) IsBoolFlag() bool { return true }
+func (f *nodeFlag) Set(s string) error {
+	if s != "true" && s != "false" && s != "auto" {
+		return errors.New("it is true, false or auto")
+	}
+	*f = nodeFlag(s)
+	return nil
 }
 
 func (p *Program) config(dir string) (box.Config, error) {

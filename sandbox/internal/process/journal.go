@@ -28,6 +28,8 @@ type Journal struct {
 	data struct {
 		Parts map[string]Entry `json:"parts"`
 		Ports map[string]int   `json:"ports"`
+		// Networks are the N of each cluster's 10.N.0.0/16.
+		Networks map[string]int `json:"networks,omitempty"`
 		// Starting names the parts that were about to be started: their
 		// processes may run without an entry, and are found by their mark.
 		Starting []string `json:"starting,omitempty"`
@@ -88,6 +90,21 @@ func (j *Journal) SetPorts(ports map[string]int) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.data.Ports = maps.Clone(ports)
+	return j.write()
+}
+
+// Networks returns a copy of the recorded networks.
+func (j *Journal) Networks() map[string]int {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return maps.Clone(j.data.Networks)
+}
+
+// SetNetworks records the networks.
+func (j *Journal) SetNetworks(networks map[string]int) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.data.Networks = maps.Clone(networks)
 	return j.write()
 }
 

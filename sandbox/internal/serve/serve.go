@@ -1,5 +1,6 @@
 // Package serve is the servers that the sandbox's own program is: the image
-// registry, the AWS front and GitLab, each as a process of its own.
+// registry, the AWS front, GitLab and the real nodes, each as a process of its
+// own.
 package serve
 
 import (
@@ -19,6 +20,7 @@ import (
 	"gitlab.com/slipway/slipway/pkg/gitlabapi/gitlabapitest"
 
 	"gitlab.com/slipway/slipway/sandbox/internal/awsfront"
+	"gitlab.com/slipway/slipway/sandbox/internal/node"
 )
 
 // Registry is the configuration of the image registry.
@@ -55,8 +57,12 @@ func Run(ctx context.Context, part, config string, w io.Writer) error {
 		return runAWS(ctx, config, logger)
 	case "gitlab":
 		return runGitLab(ctx, config, logger)
+	case "node":
+		return runNode(ctx, config, logger)
+	case "node-init":
+		return runNodeInit(ctx, config, logger)
 	default:
-		return fmt.Errorf("serving %q: the parts are registry, aws and gitlab", part)
+		return fmt.Errorf("serving %q: the parts are registry, aws, gitlab, node and node-init", part)
 	}
 }
 
@@ -134,6 +140,26 @@ func runGitLab(ctx context.Context, config string, logger *log.Logger) error {
 	}
 	defer server.Close()
 	return serveHTTP(ctx, l, server, logger)
+}
+
+func runNode(ctx context.Context, config string, logger *log.Logger) error {
+	var cfg node.Config
+	if err := read(config, &cfg); err != nil {
+		return err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("finding the sandbox's own program: %w", err)
+	}
+	return node.Run(ctx, cfg, []string{self, "serve", "--config", config, "node-init"}, logger)
+}
+
+func runNodeInit(ctx context.Context, config string, logger *log.Logger) error {
+	var cfg node.Config
+	if err := read(config, &cfg); err != nil {
+		return err
+	}
+	return node.Init(ctx, cfg, logger)
 }
 
 func serveHTTP(ctx context.Context, l net.Listener, handler http.Handler, logger *log.Logger) error {
