@@ -31,7 +31,12 @@ func digest(n int) string {
 // Connect connects to PostgreSQL until the test ends.
 func (d Database) Connect(t *testing.T) *pgx.Conn {
 	t.Helper()
-	u := url.URL{Scheme: "postgres", User: url.UserPassword("postgres", d.Password), Host: d.address(t, "5432"), Path: "orders"}
+	return d.connect(t, "5432")
+}
+
+func (d Database) connect(t *testing.T, port string) *pgx.Conn {
+	t.Helper()
+	u := url.URL{Scheme: "postgres", User: url.UserPassword("postgres", d.Password), Host: d.address(t, port), Path: "orders"}
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	conn, err := pgx.Connect(ctx, u.String())
@@ -67,20 +72,25 @@ func NewLedger(t *testing.T, d Database, n int) *Ledger {
 			t.Fatal(err)
 		}
 	}
-	tx, err := l.conn.Begin(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for range n {
-		if err := l.insert(t.Context(), tx); err != nil {
-			t.Fatal(err)
+	l.Add(t, n)
+	return l
+}
+
+// Add commits n orders at once.
+func (l *Ledger) Add(t *testing.T, n int) {
+	t.Helper()
+	err := pgx.BeginFunc(t.Context(), l.conn, func(tx pgx.Tx) error {
+		for range n {
+			if err := l.insert(t.Context(), tx); err != nil {
+				return err
+			}
 		}
-	}
-	if err := tx.Commit(t.Context()); err != nil {
-		t.Fatal(err)
+		return nil
+	})
+	if err != nil {
+		t.Fatalf("writing orders: %v", err)
 	}
 	l.done.Store(int64(l.sent))
-	return l
 }
 
 func (l *Ledger) insert(ctx context.Context, tx pgx.Tx) error {
@@ -113,9 +123,9 @@ func Count(ctx context.Context, conn *pgx.Conn) (int, error) {
 	var n, last, broken, lines int
 	var sum *string
 	err := conn.QueryRow(ctx, `
-		SELECT count(*), coalesce(max(id), 0), count(*) FILTER (WHERE o.sum IS DISTINCT FROM l.sum OR o.sum <> md5(o.payload)),
-		       count(l.order_id), md5(string_agg(payload, '' ORDER BY id))
-		FROM orders o LEFT JOIN lines l ON l.order_id = o.id`).Scan(&n, &last, &broken, &lines, &sum)
+		SELECT count(o.id), coalesce(max(o.id), 0), count(*) FILTER (WHERE o.sum IS DISTINCT FROM l.sum OR o.sum <> md5(o.payload)),
+		       count(l.order_id), md5(string_agg(o.payload, '' ORDER BY o.id))
+		FROM orders o FULL JOIN lines l ON l.order_id = o.id`).Scan(&n, &last, &broken, &lines, &sum)
 	if err != nil {
 		return 0, fmt.Errorf("reading the ledger: %w", err)
 	}
@@ -123,7 +133,7 @@ func Count(ctx context.Context, conn *pgx.Conn) (int, error) {
 		return 0, errors.New("reading the ledger: it is empty")
 	}
 	if n != last || broken != 0 || lines != n {
-		return n, fmt.Errorf("reading the ledger: %d orders up to id %d, %d lines, %d orders with another checksum than their line", n, last, lines, broken)
+		return n, fmt.Errorf("reading the ledger: %d orders up to id %d, %d lines, %d pairs that do not match", n, last, lines, broken)
 	}
 	if want := digest(n); *sum != want {
 		return n, fmt.Errorf("reading the ledger: the checksum over %d orders is %s, what was written has %s", n, *sum, want)
