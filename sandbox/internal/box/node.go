@@ -100,15 +100,19 @@ func packed(name string, config v1.Config) func(context.Context, string, string)
 	}
 }
 
-// pushImages pushes the images of the node's programs into the registry.
+// pushImages pushes what runs on real nodes into the registry.
 func (b *Box) pushImages(ctx context.Context) error {
 	b.images = map[string]string{}
+	names := slices.Concat([]string{veleroImageName}, debianNames())
 	for _, p := range nodePrograms() {
-		img, err := image.Load(filepath.Join(b.programs[p.name], "image"))
+		names = append(names, p.name)
+	}
+	for _, name := range names {
+		img, err := image.Load(filepath.Join(b.programs[name], "image"))
 		if err != nil {
 			return err
 		}
-		if b.images[p.name], err = image.Push(ctx, b.addr("registry"), "sandbox/"+p.name, img); err != nil {
+		if b.images[name], err = image.Push(ctx, b.addr("registry"), "sandbox/"+name, img); err != nil {
 			return err
 		}
 	}

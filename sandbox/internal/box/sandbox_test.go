@@ -115,7 +115,8 @@ func TestVeleroBacksUp(t *testing.T) {
 	if _, err := backups.Create(t.Context(), backup, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	// One backup at a time: that of another test may come first.
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	phase := ""
 	err = (&Box{}).watchOne(ctx, backups, ns, func(o *unstructured.Unstructured) bool {

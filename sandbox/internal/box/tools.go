@@ -45,6 +45,8 @@ func nodePrerequisites() []prerequisite {
 		{"runc", what, "runc"},
 		{"nft", what + "'s kube-proxy", "nftables"},
 		{"mount", what + "'s kubelet", "mount"},
+		{"mmdebstrap", "the images of PostgreSQL and RabbitMQ", "mmdebstrap"},
+		{"unshare", "mmdebstrap", "util-linux"},
 	}
 }
 
