@@ -1,5 +1,6 @@
 // Package serve is the servers that the sandbox's own program is: the image
-// registry, the AWS front and GitLab, each as a process of its own.
+// registry, the AWS front, GitLab and the kubelet of pods that fail on demand,
+// each as a process of its own.
 package serve
 
 import (
@@ -55,8 +56,10 @@ func Run(ctx context.Context, part, config string, w io.Writer) error {
 		return runAWS(ctx, config, logger)
 	case "gitlab":
 		return runGitLab(ctx, config, logger)
+	case "failures":
+		return runFailures(ctx, config, logger)
 	default:
-		return fmt.Errorf("serving %q: the parts are registry, aws and gitlab", part)
+		return fmt.Errorf("serving %q: the parts are registry, aws, gitlab and failures", part)
 	}
 }
 
