@@ -27,13 +27,13 @@ func (p *play) imagePull() error {
 		p.event(name, corev1.EventTypeNormal, "Pulling", "Pulling image %q", image)
 		p.event(name, corev1.EventTypeWarning, "Failed", "Failed to pull image %q: %s", image, says)
 		p.event(name, corev1.EventTypeWarning, "Failed", "Error: ErrImagePull")
-		p.runtime.wait(name, "ErrImagePull", says)
+		p.state.wait(name, "ErrImagePull", says)
 		if err := p.stay(p.request.For); err != nil {
 			return err
 		}
 		p.event(name, corev1.EventTypeNormal, "BackOff", "Back-off pulling image %q", image)
 		p.event(name, corev1.EventTypeWarning, "Failed", "Error: ImagePullBackOff")
-		p.runtime.wait(name, "ImagePullBackOff", fmt.Sprintf("Back-off pulling image %q: ErrImagePull: %s", image, says))
+		p.state.wait(name, "ImagePullBackOff", fmt.Sprintf("Back-off pulling image %q: ErrImagePull: %s", image, says))
 		if err := p.stay(p.request.For); err != nil {
 			return err
 		}
@@ -69,7 +69,7 @@ func (p *play) refuse(reason, says string, events func(n int)) error {
 	}
 	for n := 0; p.more(n); n++ {
 		events(n)
-		p.runtime.wait(p.request.Container, reason, says)
+		p.state.wait(p.request.Container, reason, says)
 		if err := p.stay(p.request.For); err != nil {
 			return err
 		}
@@ -79,7 +79,7 @@ func (p *play) refuse(reason, says string, events func(n int)) error {
 
 // missing says which of the container's references leads nowhere: the first.
 func (p *play) missing() string {
-	c, ns := p.spec(p.request.Container), p.runtime.pod.Namespace
+	c, ns := p.spec(p.request.Container), p.state.pod.Namespace
 	for _, e := range c.EnvFrom {
 		switch {
 		case e.ConfigMapRef != nil:
@@ -102,7 +102,7 @@ func (p *play) missing() string {
 
 // mount fails to mount a volume, so that no container is made.
 func (p *play) mount() error {
-	if !p.runtime.sandbox {
+	if !p.state.sandbox {
 		name, says := p.volume()
 		for n := 0; p.more(n); n++ {
 			p.events.Eventf(p.ref(), corev1.EventTypeWarning, "FailedMount", "MountVolume.SetUp failed for volume %q : %s", name, p.or(says))
@@ -116,7 +116,7 @@ func (p *play) mount() error {
 
 // volume is the pod's first volume, and what is not there of it.
 func (p *play) volume() (name, says string) {
-	for _, v := range p.runtime.pod.Spec.Volumes {
+	for _, v := range p.state.pod.Spec.Volumes {
 		switch {
 		case v.ConfigMap != nil:
 			return v.Name, fmt.Sprintf("configmap %q not found", v.ConfigMap.Name)
@@ -168,8 +168,8 @@ func (p *play) loop(e ending) error {
 		if e.before != nil {
 			e.before()
 		}
-		p.runtime.end(name, e.code, e.reason)
-		if p.runtime.pod.Spec.RestartPolicy == corev1.RestartPolicyNever {
+		p.state.end(name, e.code, e.reason)
+		if p.state.pod.Spec.RestartPolicy == corev1.RestartPolicyNever {
 			return p.write()
 		}
 		if err := p.backOff(n); err != nil {
@@ -196,10 +196,10 @@ func (p *play) backOff(restarts int32) error {
 	if err := p.stay(p.request.For / 4); err != nil {
 		return err
 	}
-	name, pod := p.request.Container, p.runtime.pod
+	name, pod := p.request.Container, p.state.pod
 	full := fmt.Sprintf("%s_%s(%s)", pod.Name, pod.Namespace, pod.UID)
 	p.event(name, corev1.EventTypeWarning, "BackOff", "Back-off restarting failed container %s in pod %s", name, full)
-	p.runtime.wait(name, "CrashLoopBackOff", fmt.Sprintf("back-off %s restarting failed container=%s pod=%s", delay(restarts), name, full))
+	p.state.wait(name, "CrashLoopBackOff", fmt.Sprintf("back-off %s restarting failed container=%s pod=%s", delay(restarts), name, full))
 	return p.stay(p.request.For * 3 / 4)
 }
 
@@ -224,10 +224,10 @@ func (p *play) startError() error {
 		p.pulled(name, n == 0)
 		p.event(name, corev1.EventTypeNormal, "Created", "Container created")
 		p.event(name, corev1.EventTypeWarning, "Failed", "Error: %s", says)
-		p.runtime.run(name, n)
-		p.runtime.end(name, 128, "StartError")
+		p.state.run(name, n)
+		p.state.end(name, 128, "StartError")
 		p.target().State.Terminated.Message = says
-		p.runtime.wait(name, "RunContainerError", says)
+		p.state.wait(name, "RunContainerError", says)
 		if err := p.stay(p.request.For / 4); err != nil {
 			return err
 		}
@@ -248,7 +248,7 @@ func (p *play) slowStart() error {
 	if s := p.target().State.Running; s != nil {
 		over = s.StartedAt.Add(p.request.For)
 	}
-	address := podIP(p.runtime.pod) + ":8080"
+	address := podIP(p.state.pod) + ":8080"
 	return p.unready(fmt.Sprintf("Get %q: dial tcp %s: connect: connection refused", "http://"+address+"/", address), func(int) (time.Duration, bool) {
 		left := time.Until(over)
 		return min(left, time.Second), left > 0
@@ -298,11 +298,11 @@ func (p *play) evict() error {
 	says := p.or(fmt.Sprintf("The node was low on resource: memory. Threshold quantity: 100Mi, available: 72540Ki. Container %s was using 412864Ki, request is %s, has larger consumption of memory. ", name, c.Resources.Requests.Memory()))
 	p.events.AnnotatedEventf(p.ref(), map[string]string{"starved_resource": "memory", "offending_containers": name, "offending_containers_usage": "412864Ki"},
 		corev1.EventTypeWarning, "Evicted", "%s", says)
-	for _, c := range p.runtime.pod.Spec.Containers {
+	for _, c := range p.state.pod.Spec.Containers {
 		p.event(c.Name, corev1.EventTypeNormal, "Killing", "Stopping container %s", c.Name)
-		p.runtime.end(c.Name, 137, "Error")
+		p.state.end(c.Name, 137, "Error")
 	}
-	p.runtime.sandbox, p.runtime.phase, p.runtime.reason, p.runtime.message = false, corev1.PodFailed, "Evicted", says
-	p.runtime.disruption = &corev1.PodCondition{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: corev1.PodReasonTerminationByKubelet, Message: says}
+	p.state.sandbox, p.state.phase, p.state.reason, p.state.message = false, corev1.PodFailed, "Evicted", says
+	p.state.disruption = &corev1.PodCondition{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: corev1.PodReasonTerminationByKubelet, Message: says}
 	return p.write()
 }

@@ -178,7 +178,7 @@ func (k *Kubelet) play(ctx context.Context, seen *corev1.Pod) error {
 		return nil
 	}
 	p := &play{
-		ctx: ctx, pods: pods, runtime: newRuntime(pod, k.hostIP(pod.Spec.NodeName)),
+		ctx: ctx, pods: pods, state: newPodState(pod, k.hostIP(pod.Spec.NodeName)),
 		events: k.events.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "kubelet", Host: pod.Spec.NodeName}),
 	}
 	if asked(pod) == "" {

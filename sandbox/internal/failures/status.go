@@ -11,9 +11,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// runtime is a pod as a container runtime sees it, from which the status that
+// podState is a pod as a container runtime sees it, from which the status that
 // a kubelet reports follows.
-type runtime struct {
+type podState struct {
 	pod           *corev1.Pod
 	init, regular []corev1.ContainerStatus
 	sandbox       bool // it has a network, so that containers may be made
@@ -25,9 +25,9 @@ type runtime struct {
 	disruption      *corev1.PodCondition
 }
 
-// newRuntime takes up a pod where its status says that it is.
-func newRuntime(pod *corev1.Pod, hostIP string) *runtime {
-	r := &runtime{pod: pod, hostIP: hostIP, sandbox: pod.Status.PodIP != ""}
+// newPodState takes up a pod where its status says that it is.
+func newPodState(pod *corev1.Pod, hostIP string) *podState {
+	r := &podState{pod: pod, hostIP: hostIP, sandbox: pod.Status.PodIP != ""}
 	creating := "ContainerCreating"
 	if len(pod.Spec.InitContainers) > 0 {
 		creating = "PodInitializing"
@@ -61,7 +61,7 @@ func mountStatus(m corev1.VolumeMount) corev1.VolumeMountStatus {
 }
 
 // container returns the state of a container, to be changed.
-func (r *runtime) container(name string) *corev1.ContainerStatus {
+func (r *podState) container(name string) *corev1.ContainerStatus {
 	for _, list := range [][]corev1.ContainerStatus{r.init, r.regular} {
 		for i := range list {
 			if list[i].Name == name {
@@ -77,7 +77,7 @@ func waiting(reason, message string) corev1.ContainerState {
 }
 
 // run notes that a container was started, for the nth time.
-func (r *runtime) run(name string, restarts int32) {
+func (r *podState) run(name string, restarts int32) {
 	s := r.container(name)
 	keep(s)
 	s.RestartCount = restarts
@@ -89,7 +89,7 @@ func (r *runtime) run(name string, restarts int32) {
 }
 
 // end notes that a container ended.
-func (r *runtime) end(name string, code int32, reason string) {
+func (r *podState) end(name string, code int32, reason string) {
 	s := r.container(name)
 	t := &corev1.ContainerStateTerminated{ExitCode: code, Reason: reason, FinishedAt: metav1.Now(), ContainerID: s.ContainerID}
 	if s.State.Running != nil {
@@ -100,7 +100,7 @@ func (r *runtime) end(name string, code int32, reason string) {
 }
 
 // wait notes that a container is not started, and why.
-func (r *runtime) wait(name, reason, message string) {
+func (r *podState) wait(name, reason, message string) {
 	s := r.container(name)
 	keep(s)
 	s.State = waiting(reason, message)
@@ -129,17 +129,17 @@ func podIP(pod *corev1.Pod) string {
 }
 
 // status is what a kubelet reports of the pod.
-func (r *runtime) status() corev1.PodStatus {
+func (r *podState) status() corev1.PodStatus {
 	s := corev1.PodStatus{
 		ObservedGeneration: r.pod.Generation, Phase: r.getPhase(), Reason: r.reason, Message: r.message,
 		InitContainerStatuses: r.init, ContainerStatuses: slices.SortedFunc(slices.Values(r.regular), func(a, b corev1.ContainerStatus) int {
 			return strings.Compare(a.Name, b.Name)
 		}),
-		HostIP: r.hostIP, HostIPs: []corev1.HostIP{{IP: r.hostIP}}, StartTime: r.pod.Status.StartTime,
+		HostIP: r.hostIP, HostIPs: []corev1.HostIP{{IP: r.hostIP}}, StartTime: r.pod.Status.StartTime, QOSClass: r.pod.Status.QOSClass,
+		PodIP: r.pod.Status.PodIP,
 	}
 	if s.StartTime == nil {
 		s.StartTime = new(metav1.Now())
-		r.pod.Status.StartTime = s.StartTime
 	}
 	if r.pod.Spec.HostNetwork {
 		s.PodIP = r.hostIP
@@ -149,31 +149,31 @@ func (r *runtime) status() corev1.PodStatus {
 	if s.PodIP != "" {
 		s.PodIPs = []corev1.PodIP{{IP: s.PodIP}}
 	}
-	for _, c := range r.conditions(s.Phase) {
-		c.ObservedGeneration = r.pod.Generation
-		c.LastTransitionTime = r.since(c)
-		s.Conditions = append(s.Conditions, c)
+	s.Conditions = r.conditions(s.Phase)
+	for i := range s.Conditions {
+		s.Conditions[i].ObservedGeneration = r.pod.Generation
+		s.Conditions[i].LastTransitionTime = r.since(s.Conditions[i])
+	}
+	for _, c := range r.pod.Status.Conditions { // those that others write
+		if !slices.ContainsFunc(s.Conditions, func(ours corev1.PodCondition) bool { return ours.Type == c.Type }) {
+			s.Conditions = append(s.Conditions, c)
+		}
 	}
 	return s
 }
 
-// since is when a condition became what it is. It remembers the condition.
-func (r *runtime) since(c corev1.PodCondition) metav1.Time {
-	c.LastTransitionTime = metav1.Now()
-	i := slices.IndexFunc(r.pod.Status.Conditions, func(have corev1.PodCondition) bool { return have.Type == c.Type })
-	switch {
-	case i < 0:
-		r.pod.Status.Conditions = append(r.pod.Status.Conditions, c)
-	case r.pod.Status.Conditions[i].Status == c.Status:
-		return r.pod.Status.Conditions[i].LastTransitionTime
-	default:
-		r.pod.Status.Conditions[i] = c
+// since is when a condition became what it is.
+func (r *podState) since(c corev1.PodCondition) metav1.Time {
+	for _, have := range r.pod.Status.Conditions {
+		if have.Type == c.Type && have.Status == c.Status {
+			return have.LastTransitionTime
+		}
 	}
-	return c.LastTransitionTime
+	return metav1.Now()
 }
 
 // conditions are those that a kubelet writes, in its order and its words.
-func (r *runtime) conditions(phase corev1.PodPhase) []corev1.PodCondition {
+func (r *podState) conditions(phase corev1.PodPhase) []corev1.PodCondition {
 	sandbox := corev1.PodCondition{Type: corev1.PodReadyToStartContainers, Status: corev1.ConditionTrue}
 	if !r.sandbox {
 		sandbox = corev1.PodCondition{Type: corev1.PodReadyToStartContainers, Status: corev1.ConditionFalse, Reason: "PodSandboxNotReady", Message: "no pod sandbox exists"}
@@ -208,7 +208,7 @@ func (r *runtime) conditions(phase corev1.PodPhase) []corev1.PodCondition {
 }
 
 // incomplete are the init containers that others wait for.
-func (r *runtime) incomplete() (names []string) {
+func (r *podState) incomplete() (names []string) {
 	for i, s := range r.init {
 		done := s.Ready
 		if sidecar(r.pod.Spec.InitContainers[i]) {
@@ -221,7 +221,7 @@ func (r *runtime) incomplete() (names []string) {
 	return names
 }
 
-func (r *runtime) unready() (names []string) {
+func (r *podState) unready() (names []string) {
 	for i, s := range r.init {
 		if sidecar(r.pod.Spec.InitContainers[i]) && !s.Ready {
 			names = append(names, s.Name)
@@ -236,7 +236,7 @@ func (r *runtime) unready() (names []string) {
 }
 
 // getPhase follows the kubelet's rules for what its containers make of a pod.
-func (r *runtime) getPhase() corev1.PodPhase {
+func (r *podState) getPhase() corev1.PodPhase {
 	if r.phase != "" {
 		return r.phase
 	}
