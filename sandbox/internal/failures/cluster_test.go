@@ -9,6 +9,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -19,6 +20,7 @@ import (
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/restmapper"
+	"k8s.io/client-go/util/retry"
 
 	"gitlab.com/slipway/slipway/internal/sandboxtest"
 	"gitlab.com/slipway/slipway/pkg/rollout"
@@ -53,6 +55,10 @@ func open(t *testing.T) cluster {
 		t.Fatal(err)
 	}
 	ns := sb.Namespace(t, "nonprod")
+	settings := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "settings"}}
+	if _, err := client.CoreV1().ConfigMaps(ns).Create(t.Context(), settings, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
 	before, err := client.CoreV1().Pods(ns).List(t.Context(), metav1.ListOptions{})
 	if err != nil {
 		t.Fatal(err)
@@ -125,12 +131,17 @@ func (c cluster) observe(ctx context.Context, see func(*corev1.Pod, *corev1.Even
 // apply makes the deployment, or changes it to what is given.
 func (c cluster) apply(t *testing.T, d *appsv1.Deployment) []*unstructured.Unstructured {
 	t.Helper()
-	had, err := c.AppsV1().Deployments(c.ns).Get(t.Context(), d.Name, metav1.GetOptions{})
-	if err == nil {
-		had.Spec = d.Spec
-		d, err = c.AppsV1().Deployments(c.ns).Update(t.Context(), had, metav1.UpdateOptions{})
-	} else {
-		d, err = c.AppsV1().Deployments(c.ns).Create(t.Context(), d, metav1.CreateOptions{})
+	deployments, spec := c.AppsV1().Deployments(c.ns), d.Spec
+	d, err := deployments.Create(t.Context(), d, metav1.CreateOptions{})
+	if apierrors.IsAlreadyExists(err) {
+		err = retry.RetryOnConflict(retry.DefaultRetry, func() error {
+			if d, err = deployments.Get(t.Context(), "orders", metav1.GetOptions{}); err != nil {
+				return err
+			}
+			d.Spec = spec
+			d, err = deployments.Update(t.Context(), d, metav1.UpdateOptions{})
+			return err
+		})
 	}
 	if err != nil {
 		t.Fatal(err)

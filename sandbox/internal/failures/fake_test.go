@@ -19,11 +19,11 @@ import (
 // person and held against the recordings of the real kubelet.
 func TestFakeNodesFail(t *testing.T) {
 	for _, s := range scenarios() {
-		t.Run(string(s.kind), func(t *testing.T) {
+		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
 			c := open(t)
 			c.apply(t, s.deployment(true))
-			path := filepath.Join("testdata", string(s.kind)+".txt")
+			path := filepath.Join("testdata", s.name+".txt")
 			if os.Getenv("SLIPWAY_GENERATE") != "" {
 				generate(t, c, path)
 				return
@@ -87,7 +87,7 @@ func generate(t *testing.T, c cluster, path string) {
 // the deadline where no waiting helps.
 func TestRolloutSeesFailures(t *testing.T) {
 	for _, s := range scenarios() {
-		t.Run(string(s.kind), func(t *testing.T) {
+		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
 			c := open(t)
 			ctx := patience(t)

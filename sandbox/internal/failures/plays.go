@@ -114,7 +114,8 @@ func (p *play) mount() error {
 	return p.heal()
 }
 
-// volume is the pod's first volume, and what is not there of it.
+// volume is the pod's first volume of something that may be missing, and what
+// is said of it.
 func (p *play) volume() (name, says string) {
 	for _, v := range p.state.pod.Spec.Volumes {
 		switch {
@@ -125,7 +126,6 @@ func (p *play) volume() (name, says string) {
 		case v.Projected != nil:
 			return v.Name, `configmap "kube-root-ca.crt" not found`
 		}
-		return v.Name, "the volume is not there"
 	}
 	return "data", "the volume is not there"
 }
@@ -282,7 +282,7 @@ func (p *play) unready(says string, next func(n int) (time.Duration, bool)) erro
 	}
 }
 
-// evict takes the pod off its node for want of memory.
+// evict takes the pod off its node.
 func (p *play) evict() error {
 	if err := p.open(); err != nil {
 		return err
@@ -293,16 +293,29 @@ func (p *play) evict() error {
 	if err := p.stay(p.request.After); err != nil {
 		return err
 	}
-	name := p.request.Container
-	c := p.spec(name)
-	says := p.or(fmt.Sprintf("The node was low on resource: memory. Threshold quantity: 100Mi, available: 72540Ki. Container %s was using 412864Ki, request is %s, has larger consumption of memory. ", name, c.Resources.Requests.Memory()))
-	p.events.AnnotatedEventf(p.ref(), map[string]string{"starved_resource": "memory", "offending_containers": name, "offending_containers_usage": "412864Ki"},
-		corev1.EventTypeWarning, "Evicted", "%s", says)
+	says := p.pressure()
 	for _, c := range p.state.pod.Spec.Containers {
 		p.event(c.Name, corev1.EventTypeNormal, "Killing", "Stopping container %s", c.Name)
 		p.state.end(c.Name, 137, "Error")
 	}
 	p.state.sandbox, p.state.phase, p.state.reason, p.state.message = false, corev1.PodFailed, "Evicted", says
-	p.state.disruption = &corev1.PodCondition{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: corev1.PodReasonTerminationByKubelet, Message: says}
 	return p.write()
+}
+
+// pressure says why the pod is evicted: for a volume that is over its limit,
+// where the pod has one with a limit, else for want of memory on the node.
+func (p *play) pressure() string {
+	for _, v := range p.state.pod.Spec.Volumes {
+		if v.EmptyDir != nil && v.EmptyDir.SizeLimit != nil {
+			says := p.or(fmt.Sprintf("Usage of EmptyDir volume %q exceeds the limit %q. ", v.Name, v.EmptyDir.SizeLimit))
+			p.events.Eventf(p.ref(), corev1.EventTypeWarning, "Evicted", "%s", says)
+			return says
+		}
+	}
+	c := p.spec(p.request.Container)
+	says := p.or(fmt.Sprintf("The node was low on resource: memory. Threshold quantity: 100Mi, available: 72540Ki. Container %s was using 412864Ki, request is %s, has larger consumption of memory. ", c.Name, c.Resources.Requests.Memory()))
+	p.events.AnnotatedEventf(p.ref(), map[string]string{"starved_resource": "memory", "offending_containers": c.Name, "offending_containers_usage": "412864Ki"},
+		corev1.EventTypeWarning, "Evicted", "%s", says)
+	p.state.disruption = &corev1.PodCondition{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: corev1.PodReasonTerminationByKubelet, Message: says}
+	return says
 }

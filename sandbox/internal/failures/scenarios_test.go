@@ -14,9 +14,11 @@ import (
 
 // scenario is a failure of a deployment of one pod.
 type scenario struct {
+	name        string // of its files
 	kind        Kind
 	annotations map[string]string // beside the kind
 	change      func(*corev1.PodSpec)
+	args        []string // of the program that fails so on a real node; none: no real node can be made to
 
 	// What the product says of it: its class, a piece of the sentence, whether
 	// it ends the wait before the deadline. No class: it waits until all is well.
@@ -26,20 +28,24 @@ type scenario struct {
 
 func scenarios() []scenario {
 	return []scenario{
-		{kind: ImagePull, class: rollout.ClassImage, says: "does not exist in the registry", early: true},
-		{kind: ImageName, change: image("registry.example.com/Orders:1"), class: rollout.ClassImage, says: `"registry.example.com/Orders:1" is not valid`, early: true},
-		{kind: Config, change: env, class: rollout.ClassConfig, says: "couldn't find key url in ConfigMap", early: true},
-		{kind: Mount, change: volume, class: rollout.ClassVolume, says: `configmap "settings" not found`, early: true},
-		{kind: StartError, change: command, class: rollout.ClassConfig, says: `exec: "/app/missing"`, early: true},
-		{kind: CrashLoop, annotations: map[string]string{ExitCodeAnnotation: "3"}, class: rollout.ClassCrash, says: "ended with exit code 3 (Error)", early: true},
-		{kind: OOM, change: limit, class: rollout.ClassMemory, says: "more memory than its limit of 64Mi", early: true},
-		{kind: Init, change: initial, class: rollout.ClassCrash, says: `container "migrate" of`, early: true},
-		{kind: Liveness, change: liveness, class: rollout.ClassCrash, says: "ended with exit code 137 (Error)", early: true},
-		{kind: SlowStart, annotations: map[string]string{ForAnnotation: "3"}, change: readiness},
-		{kind: NotReady, change: readiness, class: rollout.ClassProbe, says: "Readiness probe failed: HTTP probe failed with statuscode: 503"},
-		{kind: Evict, annotations: map[string]string{AfterAnnotation: "2"}, class: rollout.ClassNode, says: "Evicted The node was low on resource: memory"},
+		{name: "image-pull", kind: ImagePull, args: none, class: rollout.ClassImage, says: "does not exist in the registry", early: true},
+		{name: "image-name", kind: ImageName, args: none, change: image("registry.example.com/Orders:1"), class: rollout.ClassImage, says: `"registry.example.com/Orders:1" is not valid`, early: true},
+		{name: "config", kind: Config, args: none, change: env, class: rollout.ClassConfig, says: "couldn't find key url in ConfigMap", early: true},
+		{name: "mount", kind: Mount, args: none, change: volume, class: rollout.ClassVolume, says: `configmap "missing" not found`, early: true},
+		{name: "start-error", kind: StartError, args: none, change: command, class: rollout.ClassConfig, says: `exec: "/app/missing"`, early: true},
+		{name: "crash-loop", kind: CrashLoop, args: []string{"exit", "3"}, annotations: map[string]string{ExitCodeAnnotation: "3"}, class: rollout.ClassCrash, says: "ended with exit code 3 (Error)", early: true},
+		{name: "oom", kind: OOM, args: []string{"allocate"}, change: limit, class: rollout.ClassMemory, says: "more memory than its limit of 64Mi", early: true},
+		{name: "init", kind: Init, args: []string{"exit", "1"}, change: initial, class: rollout.ClassCrash, says: `container "migrate" of`, early: true},
+		{name: "liveness", kind: Liveness, args: []string{"serve", "500", "0s"}, change: liveness, class: rollout.ClassCrash, says: "ended with exit code 137 (Error)", early: true},
+		{name: "slow-start", kind: SlowStart, args: []string{"serve", "200", "3s"}, annotations: map[string]string{ForAnnotation: "3"}, change: readiness},
+		{name: "not-ready", kind: NotReady, args: []string{"serve", "503", "0s"}, change: readiness, class: rollout.ClassProbe, says: "Readiness probe failed: HTTP probe failed with statuscode: 503"},
+		{name: "evict-volume", kind: Evict, args: []string{"fill", "/scratch"}, annotations: map[string]string{AfterAnnotation: "2"}, change: scratch, class: rollout.ClassNode, says: `Evicted Usage of EmptyDir volume "scratch" exceeds the limit "1Mi"`},
+		{name: "evict", kind: Evict, annotations: map[string]string{AfterAnnotation: "2"}, class: rollout.ClassNode, says: "Evicted The node was low on resource: memory"},
 	}
 }
+
+// none is for what fails before its program runs.
+var none = []string{"exit", "0"}
 
 // deployment is the workload of the scenario; with fail it asks for the failure.
 func (s scenario) deployment(fail bool) *appsv1.Deployment {
@@ -75,7 +81,7 @@ func env(p *corev1.PodSpec) {
 
 func volume(p *corev1.PodSpec) {
 	p.Volumes = []corev1.Volume{{Name: "settings", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
-		LocalObjectReference: corev1.LocalObjectReference{Name: "settings"},
+		LocalObjectReference: corev1.LocalObjectReference{Name: "missing"},
 	}}}}
 	p.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: "settings", MountPath: "/settings"}}
 }
@@ -94,4 +100,12 @@ func probe() *corev1.Probe {
 
 func readiness(p *corev1.PodSpec) { p.Containers[0].ReadinessProbe = probe() }
 
-func liveness(p *corev1.PodSpec) { p.Containers[0].LivenessProbe = probe() }
+func liveness(p *corev1.PodSpec) {
+	p.Containers[0].LivenessProbe = probe()
+	p.TerminationGracePeriodSeconds = new(int64(1))
+}
+
+func scratch(p *corev1.PodSpec) {
+	p.Volumes = []corev1.Volume{{Name: "scratch", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: new(resource.MustParse("1Mi"))}}}}
+	p.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: "scratch", MountPath: "/scratch"}}
+}
