@@ -32,25 +32,16 @@ func TestFakeNodesFail(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			want, got := string(raw), newShape()
+			want, seen := string(raw), &recording{}
 			err = c.observe(patience(t), func(p *corev1.Pod, e *corev1.Event) bool {
-				got.add(p, e)
+				seen.see(p, e)
+				got := seen.shape()
 				return got.String() == want || stray(got, want) != ""
 			})
-			if err != nil || got.String() != want {
+			if got := seen.shape(); err != nil || got.String() != want {
 				t.Errorf("%v; not as told: %q\ngot\n%s\nwant\n%s", err, stray(got, want), got, want)
 			}
 		})
-	}
-}
-
-// add adds a state of a pod the kubelet has taken up, or an event about one.
-func (s shape) add(p *corev1.Pod, e *corev1.Event) {
-	switch {
-	case e != nil:
-		s.event(p, e)
-	case p.Status.StartTime != nil && p.DeletionTimestamp == nil:
-		s.pod(p)
 	}
 }
 
@@ -73,12 +64,12 @@ func generate(t *testing.T, c cluster, path string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 12*time.Second)
 	defer cancel()
-	got := newShape()
-	err := c.observe(ctx, func(p *corev1.Pod, e *corev1.Event) bool { got.add(p, e); return false })
+	seen := &recording{}
+	err := c.observe(ctx, func(p *corev1.Pod, e *corev1.Event) bool { seen.see(p, e); return false })
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(path, []byte(got.String()), 0o644); err != nil { //nolint:gosec // a file of the repository
+	if err := os.WriteFile(path, []byte(seen.shape().String()), 0o644); err != nil { //nolint:gosec // a file of the repository
 		t.Fatal(err)
 	}
 }

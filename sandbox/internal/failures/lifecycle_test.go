@@ -201,6 +201,13 @@ func TestBadRequestIsTold(t *testing.T) {
 	}
 }
 
+// What the registry says can be chosen, and the product reads it.
+func TestMessageIsChosen(t *testing.T) {
+	c := open(t)
+	s := scenario{kind: ImagePull, annotations: map[string]string{MessageAnnotation: "pull access denied, 401 Unauthorized"}, class: rollout.ClassImage, says: "the registry refuses the credentials", early: true}
+	checkFailure(t, s, c.wait(patience(t), c.apply(t, s.deployment(true)), 0), nil)
+}
+
 // No node and no quota: the scheduler and the admission of the cluster itself
 // refuse, and the product says so.
 func TestRefusalsOfTheClusterItself(t *testing.T) {

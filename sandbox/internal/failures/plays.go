@@ -134,24 +134,32 @@ func (p *play) volume() (name, says string) {
 type ending struct {
 	code   int32
 	reason string
-	before func() // what is said before it ends
+	free   int32 // how many restarts come at once, before the first back-off
+	// killed is what is said where the kubelet itself ends it; then nobody sees
+	// the container ended.
+	killed func()
 }
 
-func (p *play) crashLoop() error { return p.loop(ending{code: p.request.ExitCode, reason: "Error"}) }
+func (p *play) crashLoop() error {
+	return p.loop(ending{code: p.request.ExitCode, reason: "Error", free: 1})
+}
 
-func (p *play) oom() error { return p.loop(ending{code: 137, reason: "OOMKilled"}) }
+func (p *play) oom() error { return p.loop(ending{code: 137, reason: "OOMKilled", free: 1}) }
 
 // liveness has the container killed by its probe.
 func (p *play) liveness() error {
 	name := p.request.Container
-	return p.loop(ending{code: 137, reason: "Error", before: func() {
+	return p.loop(ending{code: 137, reason: "Error", free: 2, killed: func() {
 		p.event(name, corev1.EventTypeWarning, "Unhealthy", "Liveness probe failed: %s", p.or("HTTP probe failed with statuscode: 500"))
-		p.event(name, corev1.EventTypeNormal, "Killing", "Container %s failed liveness probe, will be restarted", name)
+		then := ", will be restarted"
+		if p.state.pod.Spec.RestartPolicy == corev1.RestartPolicyNever {
+			then = ""
+		}
+		p.event(name, corev1.EventTypeNormal, "Killing", "Container %s failed liveness probe%s", name, then)
 	}})
 }
 
-// loop starts a container that ends, and starts it again after a back-off;
-// after the first end at once, as the kubelet does.
+// loop starts a container that ends, and starts it again after a back-off.
 func (p *play) loop(e ending) error {
 	name := p.request.Container
 	if err := p.open(); err != nil {
@@ -165,14 +173,16 @@ func (p *play) loop(e ending) error {
 		if err := p.stay(p.request.After); err != nil {
 			return err
 		}
-		if e.before != nil {
-			e.before()
-		}
 		p.state.end(name, e.code, e.reason)
+		if e.killed != nil {
+			e.killed()
+		} else if err := p.stay(p.request.For / 4); err != nil {
+			return err
+		}
 		if p.state.pod.Spec.RestartPolicy == corev1.RestartPolicyNever {
 			return p.write()
 		}
-		if err := p.backOff(n); err != nil {
+		if err := p.backOff(n, e.free); err != nil {
 			return err
 		}
 	}
@@ -188,25 +198,23 @@ func (p *play) starts() int32 {
 	return s.RestartCount
 }
 
-// backOff waits before a container that has ended is started again.
-func (p *play) backOff(restarts int32) error {
-	if restarts == 0 {
-		return p.write()
-	}
-	if err := p.stay(p.request.For / 4); err != nil {
-		return err
+// backOff waits before a container that has ended is started again. The first
+// restarts, as many as free says, come at once.
+func (p *play) backOff(restarts, free int32) error {
+	if restarts < free {
+		return nil
 	}
 	name, pod := p.request.Container, p.state.pod
 	full := fmt.Sprintf("%s_%s(%s)", pod.Name, pod.Namespace, pod.UID)
 	p.event(name, corev1.EventTypeWarning, "BackOff", "Back-off restarting failed container %s in pod %s", name, full)
-	p.state.wait(name, "CrashLoopBackOff", fmt.Sprintf("back-off %s restarting failed container=%s pod=%s", delay(restarts), name, full))
-	return p.stay(p.request.For * 3 / 4)
+	p.state.wait(name, "CrashLoopBackOff", fmt.Sprintf("back-off %s restarting failed container=%s pod=%s", delay(restarts-free), name, full))
+	return p.stay(p.request.For)
 }
 
-// delay is the back-off that a kubelet has at a restart: it doubles from ten
-// seconds up to five minutes. The play only says so, and waits less.
-func delay(restarts int32) time.Duration {
-	return min(10*time.Second<<min(restarts-1, 10), 5*time.Minute)
+// delay is a kubelet's nth back-off: it doubles from ten seconds up to five
+// minutes. The play only says so, and waits less.
+func delay(n int32) time.Duration {
+	return min(10*time.Second<<min(n, 10), 5*time.Minute)
 }
 
 // startError has a container whose command cannot be executed.
@@ -231,7 +239,7 @@ func (p *play) startError() error {
 		if err := p.stay(p.request.For / 4); err != nil {
 			return err
 		}
-		if err := p.backOff(n); err != nil {
+		if err := p.backOff(n, 1); err != nil {
 			return err
 		}
 	}

@@ -18,7 +18,8 @@ type scenario struct {
 	kind        Kind
 	annotations map[string]string // beside the kind
 	change      func(*corev1.PodSpec)
-	args        []string // of the program that fails so on a real node; none: no real node can be made to
+	args        []string // of the program that fails so on a real node; nil: no real node can be made to
+	lasts       string   // a piece of the state that every real node shows; those between may be too short
 
 	// What the product says of it: its class, a piece of the sentence, whether
 	// it ends the wait before the deadline. No class: it waits until all is well.
@@ -28,18 +29,18 @@ type scenario struct {
 
 func scenarios() []scenario {
 	return []scenario{
-		{name: "image-pull", kind: ImagePull, args: none, class: rollout.ClassImage, says: "does not exist in the registry", early: true},
-		{name: "image-name", kind: ImageName, args: none, change: image("registry.example.com/Orders:1"), class: rollout.ClassImage, says: `"registry.example.com/Orders:1" is not valid`, early: true},
-		{name: "config", kind: Config, args: none, change: env, class: rollout.ClassConfig, says: "couldn't find key url in ConfigMap", early: true},
-		{name: "mount", kind: Mount, args: none, change: volume, class: rollout.ClassVolume, says: `configmap "missing" not found`, early: true},
-		{name: "start-error", kind: StartError, args: none, change: command, class: rollout.ClassConfig, says: `exec: "/app/missing"`, early: true},
-		{name: "crash-loop", kind: CrashLoop, args: []string{"exit", "3"}, annotations: map[string]string{ExitCodeAnnotation: "3"}, class: rollout.ClassCrash, says: "ended with exit code 3 (Error)", early: true},
-		{name: "oom", kind: OOM, args: []string{"allocate"}, change: limit, class: rollout.ClassMemory, says: "more memory than its limit of 64Mi", early: true},
-		{name: "init", kind: Init, args: []string{"exit", "1"}, change: initial, class: rollout.ClassCrash, says: `container "migrate" of`, early: true},
-		{name: "liveness", kind: Liveness, args: []string{"serve", "500", "0s"}, change: liveness, class: rollout.ClassCrash, says: "ended with exit code 137 (Error)", early: true},
-		{name: "slow-start", kind: SlowStart, args: []string{"serve", "200", "3s"}, annotations: map[string]string{ForAnnotation: "3"}, change: readiness},
-		{name: "not-ready", kind: NotReady, args: []string{"serve", "503", "0s"}, change: readiness, class: rollout.ClassProbe, says: "Readiness probe failed: HTTP probe failed with statuscode: 503"},
-		{name: "evict-volume", kind: Evict, args: []string{"fill", "/scratch"}, annotations: map[string]string{AfterAnnotation: "2"}, change: scratch, class: rollout.ClassNode, says: `Evicted Usage of EmptyDir volume "scratch" exceeds the limit "1Mi"`},
+		{name: "image-pull", kind: ImagePull, args: none, lasts: "waiting ImagePullBackOff", class: rollout.ClassImage, says: "does not exist in the registry", early: true},
+		{name: "image-name", kind: ImageName, args: none, lasts: "waiting InvalidImageName", change: image("registry.example.com/orders::1"), class: rollout.ClassImage, says: `"registry.example.com/orders::1" is not valid`, early: true},
+		{name: "config", kind: Config, args: none, lasts: "waiting CreateContainerConfigError", change: env, class: rollout.ClassConfig, says: "couldn't find key url in ConfigMap", early: true},
+		{name: "mount", kind: Mount, args: none, lasts: "waiting ContainerCreating", change: volume, class: rollout.ClassVolume, says: `configmap "missing" not found`, early: true},
+		{name: "start-error", kind: StartError, args: none, lasts: "waiting CrashLoopBackOff", change: command, class: rollout.ClassConfig, says: `exec: "/app/missing"`, early: true},
+		{name: "crash-loop", kind: CrashLoop, args: []string{"exit", "3"}, lasts: "waiting CrashLoopBackOff", annotations: map[string]string{ExitCodeAnnotation: "3"}, class: rollout.ClassCrash, says: "ended with exit code 3 (Error)", early: true},
+		{name: "oom", kind: OOM, args: []string{"allocate"}, lasts: "waiting CrashLoopBackOff", change: limit, class: rollout.ClassMemory, says: "more memory than its limit of 64Mi", early: true},
+		{name: "init", kind: Init, args: []string{"exit", "1"}, lasts: "waiting CrashLoopBackOff", change: initial, class: rollout.ClassCrash, says: `container "migrate" of`, early: true},
+		{name: "liveness", kind: Liveness, args: []string{"serve", "500", "0s"}, lasts: "waiting CrashLoopBackOff", change: liveness, class: rollout.ClassCrash, says: "ended with exit code 137 (Error)", early: true},
+		{name: "slow-start", kind: SlowStart, args: []string{"serve", "200", "3s"}, lasts: "ready true", annotations: map[string]string{ForAnnotation: "3"}, change: readiness},
+		{name: "not-ready", kind: NotReady, args: []string{"serve", "503", "0s"}, lasts: "running, ready false", change: readiness, class: rollout.ClassProbe, says: "Readiness probe failed: HTTP probe failed with statuscode: 503"},
+		{name: "evict-volume", kind: Evict, args: []string{"fill", "/scratch"}, lasts: "pod Failed Evicted", annotations: map[string]string{AfterAnnotation: "2"}, change: scratch, class: rollout.ClassNode, says: `Evicted Usage of EmptyDir volume "scratch" exceeds the limit "1Mi"`},
 		{name: "evict", kind: Evict, annotations: map[string]string{AfterAnnotation: "2"}, class: rollout.ClassNode, says: "Evicted The node was low on resource: memory"},
 	}
 }
