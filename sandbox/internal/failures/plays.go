@@ -5,6 +5,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // or returns what the pod asks to be said, or what would be said otherwise.
@@ -235,6 +236,7 @@ func (p *play) startError() error {
 		p.state.run(name, n)
 		p.state.end(name, 128, "StartError")
 		p.target().State.Terminated.Message = says
+		p.target().State.Terminated.StartedAt = metav1.Unix(0, 0) // as containerd has it
 		p.state.wait(name, "RunContainerError", says)
 		if err := p.stay(p.request.For / 4); err != nil {
 			return err

@@ -111,12 +111,15 @@ func shift(text string) string {
 		return at
 	}
 	for _, s := range times.FindAllString(text, -1) {
-		if at := each(s); first.IsZero() || at.Before(first) {
+		if at := each(s); at.Unix() != 0 && (first.IsZero() || at.Before(first)) {
 			first = at
 		}
 	}
 	epoch := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	return times.ReplaceAllStringFunc(text, func(s string) string {
+		if each(s).Unix() == 0 {
+			return s // when something began that never did
+		}
 		layout := time.RFC3339
 		if strings.Contains(s, ".") {
 			layout = "2006-01-02T15:04:05.000000Z07:00" // as Kubernetes writes its MicroTime
