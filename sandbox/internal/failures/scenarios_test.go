@@ -39,7 +39,7 @@ func scenarios() []scenario {
 		{name: "init", kind: Init, args: []string{"exit", "1"}, lasts: "waiting CrashLoopBackOff", change: initial, class: rollout.ClassCrash, says: `container "migrate" of`, early: true},
 		{name: "liveness", kind: Liveness, args: []string{"serve", "500", "0s"}, lasts: "waiting CrashLoopBackOff", change: liveness, class: rollout.ClassCrash, says: "ended with exit code 137 (Error)", early: true},
 		{name: "slow-start", kind: SlowStart, args: []string{"serve", "200", "3s"}, lasts: "ready true", annotations: map[string]string{ForAnnotation: "3"}, change: readiness},
-		{name: "not-ready", kind: NotReady, args: []string{"serve", "503", "0s"}, lasts: "running, ready false", change: readiness, class: rollout.ClassProbe, says: "Readiness probe failed: HTTP probe failed with statuscode: 503"},
+		{name: "not-ready", kind: NotReady, args: []string{"serve", "503", "0s"}, lasts: "running, ready false", change: answered, class: rollout.ClassProbe, says: "Readiness probe failed: HTTP probe failed with statuscode: 503"},
 		{name: "evict-volume", kind: Evict, args: []string{"fill", "/scratch"}, lasts: "pod Failed Evicted", annotations: map[string]string{AfterAnnotation: "2"}, change: scratch, class: rollout.ClassNode, says: `Evicted Usage of EmptyDir volume "scratch" exceeds the limit "1Mi"`},
 		{name: "evict", kind: Evict, annotations: map[string]string{AfterAnnotation: "2"}, class: rollout.ClassNode, says: "Evicted The node was low on resource: memory"},
 	}
@@ -95,14 +95,20 @@ func initial(p *corev1.PodSpec) {
 	p.InitContainers = []corev1.Container{{Name: "migrate", Image: p.Containers[0].Image}}
 }
 
-func probe() *corev1.Probe {
-	return &corev1.Probe{PeriodSeconds: 1, FailureThreshold: 1, ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/", Port: intstr.FromInt32(8080)}}}
+func probe(delay int32) *corev1.Probe {
+	return &corev1.Probe{
+		InitialDelaySeconds: delay, PeriodSeconds: 1, FailureThreshold: 1,
+		ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/", Port: intstr.FromInt32(8080)}},
+	}
 }
 
-func readiness(p *corev1.PodSpec) { p.Containers[0].ReadinessProbe = probe() }
+func readiness(p *corev1.PodSpec) { p.Containers[0].ReadinessProbe = probe(0) }
+
+// answered are probes that come when the program listens.
+func answered(p *corev1.PodSpec) { p.Containers[0].ReadinessProbe = probe(2) }
 
 func liveness(p *corev1.PodSpec) {
-	p.Containers[0].LivenessProbe = probe()
+	p.Containers[0].LivenessProbe = probe(2)
 	p.TerminationGracePeriodSeconds = new(int64(1))
 }
 
