@@ -63,9 +63,8 @@ func fill(folder string) error {
 		return err
 	}
 	signal.Ignore(syscall.SIGTERM)
-	for {
-		time.Sleep(time.Hour) // not select: Go would call it a deadlock
-	}
+	<-time.After(time.Hour)
+	return nil
 }
 
 // serve answers every request with a status, once the time to start is over,
@@ -80,7 +79,7 @@ func serve(args []string) error {
 		return err
 	}
 	signal.Ignore(syscall.SIGTERM)
-	time.Sleep(start)
+	<-time.After(start)
 	server := &http.Server{Addr: ":8080", ReadHeaderTimeout: 5 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(status)
 	})}
