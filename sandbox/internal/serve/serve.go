@@ -1,6 +1,6 @@
 // Package serve is the servers that the sandbox's own program is: the image
-// registry, the AWS front, GitLab and the real nodes, each as a process of its
-// own.
+// registry, the AWS front, GitLab, the kubelet of pods that fail on demand and
+// the real nodes, each as a process of its own.
 package serve
 
 import (
@@ -57,12 +57,14 @@ func Run(ctx context.Context, part, config string, w io.Writer) error {
 		return runAWS(ctx, config, logger)
 	case "gitlab":
 		return runGitLab(ctx, config, logger)
+	case "failures":
+		return runFailures(ctx, config, logger)
 	case "node":
 		return runNode(ctx, config, logger)
 	case "node-init":
 		return runNodeInit(ctx, config, logger)
 	default:
-		return fmt.Errorf("serving %q: the parts are registry, aws, gitlab, node and node-init", part)
+		return fmt.Errorf("serving %q: the parts are registry, aws, gitlab, failures, node and node-init", part)
 	}
 }
 
