@@ -9,11 +9,13 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 	"syscall"
 )
 
 func main() {
-	only := flag.String("only", "", "the one `group` to run: chain")
+	only := flag.String("only", "", "the one `group` to run: chain, sandbox")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
@@ -24,22 +26,30 @@ func main() {
 	}
 }
 
+// groups of rows, in the order they are measured in.
+var groups = []struct {
+	name    string
+	measure func(context.Context) ([]row, error)
+}{{"chain", chain}, {"sandbox", sandbox}}
+
 func run(ctx context.Context, only string) error {
-	groups := map[string]func(context.Context) ([]row, error){"chain": chain}
-	if only != "" && groups[only] == nil {
-		return fmt.Errorf("choosing the group %q: there is no such group; there is chain", only)
-	}
-	for name, measure := range groups {
-		if only != "" && only != name {
+	var names, lines []string
+	for _, g := range groups {
+		names = append(names, g.name)
+		if only != "" && only != g.name {
 			continue
 		}
-		rows, err := measure(ctx)
+		rows, err := g.measure(ctx)
 		if err != nil {
-			return fmt.Errorf("measuring %s: %w", name, err)
+			return fmt.Errorf("measuring %s: %w", g.name, err)
 		}
 		for _, r := range rows {
-			fmt.Printf("BENCH %s/%s\n", name, r)
+			lines = append(lines, fmt.Sprintf("BENCH %s/%s", g.name, r))
 		}
 	}
+	if only != "" && !slices.Contains(names, only) {
+		return fmt.Errorf("choosing the group %q: there is no such group; there are %s", only, strings.Join(names, ", "))
+	}
+	fmt.Println(strings.Join(lines, "\n"))
 	return nil
 }

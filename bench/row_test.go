@@ -1,6 +1,9 @@
 package main
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 func TestRow(t *testing.T) {
 	for want, r := range map[string]row{
@@ -11,5 +14,13 @@ func TestRow(t *testing.T) {
 		if got := r.String(); got != want {
 			t.Errorf("got  %s\nwant %s", got, want)
 		}
+	}
+}
+
+func TestReadBuilds(t *testing.T) {
+	rows, err := readBuilds(strings.NewReader("sandbox: building crane (about 20 s cold)\nsandbox: building crane: 10s so far\nsandbox: building velero (about 7 min cold)\n" +
+		"sandbox: built velero in 2m3s\nsandbox: built crane in 1.4s\nsandbox: built and cached: crane, velero\n"))
+	if err != nil || len(rows) != 2 || rows[0] != (row{name: "build-velero", ours: 123, limit: 420}) || rows[1] != (row{name: "build-crane", ours: 1.4, limit: 20}) {
+		t.Errorf("read %+v, %v", rows, err)
 	}
 }

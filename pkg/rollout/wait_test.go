@@ -15,6 +15,7 @@ import (
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/restmapper"
+	"k8s.io/client-go/util/retry"
 
 	"gitlab.com/slipway/slipway/internal/sandboxtest"
 )
@@ -114,13 +115,18 @@ func TestTerminalCauseEndsTheWait(t *testing.T) {
 	if !errors.As(err, &failure) || failure.Finding.Class != ClassImage || failure.Finding.Container != "app" {
 		t.Fatalf("error %v, want the image's finding", err)
 	}
-	if d, err = c.AppsV1().Deployments(ns).Get(ctx, "orders", metav1.GetOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	d.Spec.Template = workload(false).Spec.Template
-	d.Spec.Template.Labels["fixed"] = "yes"
-	d.Spec.Strategy = appsv1.DeploymentStrategy{Type: appsv1.RecreateDeploymentStrategyType}
-	if d, err = c.AppsV1().Deployments(ns).Update(ctx, d, metav1.UpdateOptions{}); err != nil {
+	// The controller writes the status at the same time.
+	err = retry.RetryOnConflict(retry.DefaultBackoff, func() (err error) {
+		if d, err = c.AppsV1().Deployments(ns).Get(ctx, "orders", metav1.GetOptions{}); err != nil {
+			return err
+		}
+		d.Spec.Template = workload(false).Spec.Template
+		d.Spec.Template.Labels["fixed"] = "yes"
+		d.Spec.Strategy = appsv1.DeploymentStrategy{Type: appsv1.RecreateDeploymentStrategyType}
+		d, err = c.AppsV1().Deployments(ns).Update(ctx, d, metav1.UpdateOptions{})
+		return err
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := Wait(ctx, c, wanted(ns, d.Generation), Options{}); err != nil {

@@ -6,10 +6,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -100,7 +102,7 @@ func Start(ctx context.Context, args []string, env func(string) string, s Stream
 	if version == "" {
 		version = buildVersion()
 	}
-	f := frame{program: p, env: env, streams: s, version: version}
+	f := frame{program: p, args: args, env: env, streams: s, version: version}
 	err := f.app().RunContext(ctx, args)
 	if err != nil && ctx.Err() != nil && CodeOf(err) == Failed {
 		err = Exit(Cancelled, err)
@@ -111,6 +113,7 @@ func Start(ctx context.Context, args []string, env func(string) string, s Stream
 
 type frame struct {
 	program Program
+	args    []string
 	env     func(string) string
 	streams Streams
 	version string
@@ -155,7 +158,13 @@ func (f frame) app() *cli.App {
 	for _, cmd := range f.program.Commands {
 		app.Commands = append(app.Commands, &cli.Command{
 			Name: cmd.Name, Usage: cmd.Usage, Flags: f.flags(cmd.Flags),
-			HideHelpCommand: true, OnUsageError: usage, Action: f.action(cmd),
+			HideHelpCommand: true, Action: f.action(cmd),
+			OnUsageError: func(c *cli.Context, err error, sub bool) error {
+				if all := f.problems(cmd); all != nil {
+					return all
+				}
+				return usage(c, err, sub)
+			},
 		})
 	}
 	return app
@@ -174,15 +183,11 @@ func (f frame) flags(own []cli.Flag) []cli.Flag {
 
 func (f frame) action(cmd Command) cli.ActionFunc {
 	return func(c *cli.Context) error {
-		if c.Args().Present() {
-			return Exit(Usage, fmt.Errorf("unexpected argument %q", c.Args().First()), "every input is a flag")
+		if err := f.problems(cmd); err != nil {
+			return err
 		}
 		if err := f.fromEnv(c); err != nil {
 			return err
-		}
-		output := c.String("output")
-		if output != "text" && output != "json" {
-			return Exitf(Usage, "--output must be text or json, got %q", output)
 		}
 		log := joblog.New(f.streams.Err, f.env("GITLAB_CI") == "true")
 		for _, name := range secretVariables {
@@ -190,11 +195,11 @@ func (f frame) action(cmd Command) cli.ActionFunc {
 		}
 		run := &Run{
 			Streams: Streams{In: f.streams.In, Out: f.streams.Out, Err: log},
-			Env:     f.env, Log: log, JSON: output == "json",
+			Env:     f.env, Log: log, JSON: c.String("output") == "json",
 			Report: report.New(f.program.Name, cmd.Name, f.version),
 		}
-		for _, flag := range c.Command.Flags {
-			if name := flag.Names()[0]; c.IsSet(name) {
+		for _, fl := range c.Command.Flags {
+			if name := fl.Names()[0]; c.IsSet(name) {
 				run.Report.Inputs[name] = log.Mask(fmt.Sprint(c.Value(name)))
 			}
 		}
@@ -231,25 +236,66 @@ func (m masked) Unwrap() error { return m.err }
 var secretVariables = []string{"CI_JOB_TOKEN", "SLIPWAY_ID_TOKEN", "SLIPWAY_GITLAB_TOKEN", "CI_REGISTRY_PASSWORD",
 	"AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "GITLAB_TOKEN"}
 
+// problems finds everything that is wrong with the arguments of a verb and with
+// the variables that stand for its flags. urfave/cli stops at the first.
+func (f frame) problems(cmd Command) error {
+	set := flag.NewFlagSet(cmd.Name, flag.ContinueOnError)
+	set.SetOutput(io.Discard)
+	names := []string{}
+	for _, fl := range f.flags(cmd.Flags) {
+		if err := fl.Apply(set); err != nil {
+			return fmt.Errorf("reading the flags of %q: %w", cmd.Name, err)
+		}
+		names = append(names, fl.Names()[0])
+	}
+	var p Problems
+	rest := f.args[min(len(f.args), slices.Index(f.args, cmd.Name)+1):]
+	for len(rest) > 0 {
+		err := set.Parse(rest)
+		// What stopped the reading is left out, and the reading goes on.
+		rest = set.Args()
+		switch {
+		case err != nil && !errors.Is(err, flag.ErrHelp):
+			p.Add("%v", err)
+			unknown := strings.HasPrefix(err.Error(), "flag provided but not defined")
+			if unknown && len(rest) > 0 && !strings.HasPrefix(rest[0], "-") {
+				rest = rest[1:] // the value of the unknown flag
+			}
+		case err == nil && len(rest) > 0:
+			p.Add("unexpected argument %q: every input is a flag", rest[0])
+			rest = rest[1:]
+		}
+	}
+	given := map[string]bool{}
+	set.Visit(func(fl *flag.Flag) { given[fl.Name] = true })
+	for _, name := range names {
+		variable := EnvName(f.program.Name, name)
+		if value := f.env(variable); value != "" && !given[name] {
+			if err := set.Set(name, value); err != nil {
+				p.Add("variable %s: invalid value %q for --%s: %v", variable, value, name, err)
+			}
+		}
+	}
+	output := set.Lookup("output").Value.String()
+	p.Check(output == "text" || output == "json", "--output must be text or json, got %q", output)
+	if err := p.Err(); err != nil {
+		return Hint(err, fmt.Sprintf("see '%s %s --help'", f.program.Name, cmd.Name))
+	}
+	return nil
+}
+
 // fromEnv sets each flag that was not given from its variable, where that is
 // not empty.
 func (f frame) fromEnv(c *cli.Context) error {
-	var p Problems
-	for _, flag := range c.Command.Flags {
-		name := flag.Names()[0]
-		if name == "help" || c.IsSet(name) {
-			continue
-		}
-		variable := EnvName(f.program.Name, name)
-		value := f.env(variable)
-		if value == "" {
-			continue
-		}
-		if err := c.Set(name, value); err != nil {
-			p.Add("variable %s: invalid value %q for --%s: %v", variable, value, name, err)
+	for _, fl := range c.Command.Flags {
+		name := fl.Names()[0]
+		if value := f.env(EnvName(f.program.Name, name)); name != "help" && value != "" && !c.IsSet(name) {
+			if err := c.Set(name, value); err != nil {
+				return Exit(Usage, fmt.Errorf("setting --%s: %w", name, err))
+			}
 		}
 	}
-	return p.Err()
+	return nil
 }
 
 // buildVersion is the version that the Go tool stamped into the binary.
