@@ -422,4 +422,3 @@ func TestRulesThatAreRefused(t *testing.T) {
 		t.Error(err)
 	}
 }
-
