@@ -5,7 +5,7 @@ TOOLS := bootstrap terraform deploy promote backup
 export SLIPWAY_SANDBOX ?= $(CURDIR)/.sandbox
 GO_BUILD := CGO_ENABLED=0 go build -trimpath
 
-.PHONY: help build sandbox demo test short unit lint generate bench up down status clean
+.PHONY: help build sandbox demo test short unit lint generate bench chaos up down status clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -35,6 +35,9 @@ generate: ## everything that is generated: schemas/ (the tests fail where it is 
 
 bench: build sandbox ## benchmarks side by side with the peers (ONLY=chain picks one)
 	@cd bench && go run . -only "$(ONLY)"
+
+chaos: build sandbox ## kills at every point, and what the next run makes of it (ONLY=bootstrap picks one)
+	@cd bench && go run ./chaos -only "$(ONLY)"
 
 up: build sandbox ## start the sandbox and leave it running
 	@bin/sandbox up

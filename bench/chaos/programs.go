@@ -1,0 +1,65 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// killTests is what the kill schedules of the programs are called.
+const killTests = "^TestKilled"
+
+// script runs the tests of a program in a sandbox that is stopped at the end.
+// No test may live on an identity that stands in the environment.
+const script = `set -euo pipefail
+trap 'bin/sandbox down' EXIT
+bin/sandbox up
+eval "$(bin/sandbox env)"
+unset AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_ENDPOINT_URL AWS_REGION KUBECONFIG
+go test -count=1 -v -timeout 60m -run "$1" "$2"`
+
+// programs measures the kill schedule of a program: its tests try every point
+// where the variable SLIPWAY_CHAOS names a file, and write their figures there.
+// A test that missed a point fails, which is a figure and no error.
+func programs(tool string) func(context.Context, string) ([]row, error) {
+	return func(ctx context.Context, root string) ([]row, error) {
+		scratch, err := os.MkdirTemp("", "slipway-chaos-")
+		if err != nil {
+			return nil, fmt.Errorf("making a folder for the figures: %w", err)
+		}
+		defer func() { _ = os.RemoveAll(scratch) }()
+		figures := filepath.Join(scratch, "figures")
+		cmd := exec.CommandContext(ctx, "bash", "-c", script, "chaos", killTests, "./tools/"+tool+"/...")
+		cmd.Dir, cmd.Stdout, cmd.Stderr = root, os.Stderr, os.Stderr
+		cmd.Env = append(os.Environ(), "SLIPWAY_CHAOS="+figures, "SLIPWAY_SANDBOX="+filepath.Join(scratch, "sandbox"))
+		cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+		failed := cmd.Run()
+		raw, err := os.ReadFile(figures)
+		if err != nil {
+			return nil, errors.Join(failed, fmt.Errorf("reading what the tests measured: %w", err))
+		}
+		return parse(string(raw))
+	}
+}
+
+// parse reads lines of "name passed/tried".
+func parse(text string) ([]row, error) {
+	var rows []row
+	for line := range strings.Lines(text) {
+		var r row
+		name, figure, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if _, err := fmt.Sscanf(figure, "%d/%d", &r.passed, &r.tried); err != nil {
+			return nil, fmt.Errorf("reading the figure %q: %w", line, err)
+		}
+		r.name = name
+		rows = append(rows, r)
+	}
+	if len(rows) == 0 {
+		return nil, errors.New("the tests measured nothing")
+	}
+	return rows, nil
+}
