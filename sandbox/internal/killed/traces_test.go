@@ -210,8 +210,9 @@ func network(all traces) error {
 }
 
 func packetRules(all traces) error {
-	if _, err := exec.LookPath("nft"); err != nil || !inDen() {
-		return nil // nothing here could have made any
+	// Without nft there is nothing here that could have made any.
+	if path, _ := exec.LookPath("nft"); path == "" || !inDen() {
+		return nil
 	}
 	out, err := exec.Command("nft", "list", "ruleset").CombinedOutput()
 	if text := strings.TrimSpace(string(out)); text != "" {
