@@ -32,7 +32,7 @@ func gitlabParts() []Part {
 			},
 		},
 		{
-			Name: "slipway-project", Needs: []string{"gitlab"},
+			Name: snapshotPart, Needs: []string{"gitlab"},
 			Ready: func(ctx context.Context, b *Box) error { return b.pushSlipway(ctx) },
 		},
 	}

@@ -143,7 +143,8 @@ func (b *Box) nodeConfig(cluster string) (node.Config, error) {
 		Labels: []string{nodeLabel + "=real", "topology.kubernetes.io/region=" + region, "topology.kubernetes.io/zone=" + region + "a"},
 		Taints: []string{nodeLabel + "=real:NoSchedule"}, CA: b.clusterPath(cluster, "pki", "ca.crt"),
 		KubeletConfig: b.clusterPath(cluster, "node", "kubelet.kubeconfig"), ProxyConfig: b.clusterPath(cluster, "node", "kube-proxy.kubeconfig"),
-		AdminConfig: b.kubeconfigPath(cluster),
+		PolicyConfig: b.clusterPath(cluster, "node", "network-policy.kubeconfig"),
+		AdminConfig:  b.kubeconfigPath(cluster),
 	}, nil
 }
 
@@ -157,7 +158,7 @@ func (b *Box) prepareNode(cluster string) error {
 		return fmt.Errorf("preparing the node of %q: %w", cluster, err)
 	}
 	pki := func(name string) string { return b.clusterPath(cluster, "pki", name) }
-	for _, user := range []string{"kubelet", "kube-proxy"} {
+	for _, user := range []string{"kubelet", "kube-proxy", "network-policy"} {
 		cfg := clientcmdapi.NewConfig()
 		cfg.Clusters["sandbox"] = &clientcmdapi.Cluster{
 			Server: "https://" + net.JoinHostPort(b.networks[cluster].Host().String(), b.port("kube-apiserver-"+cluster)), CertificateAuthority: pki("ca.crt"),
@@ -182,7 +183,7 @@ func (b *Box) node(cluster string) (Spec, error) {
 		return Spec{}, err
 	}
 	spec.Argv[len(spec.Argv)-1] = "node"
-	spec.Inputs = append(spec.Inputs, cfg.KubeletConfig, cfg.ProxyConfig, cfg.AdminConfig, cfg.CA)
+	spec.Inputs = append(spec.Inputs, cfg.KubeletConfig, cfg.ProxyConfig, cfg.PolicyConfig, cfg.AdminConfig, cfg.CA)
 	return spec, nil
 }
 

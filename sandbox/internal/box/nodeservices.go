@@ -40,11 +40,14 @@ func (b *Box) nodeServices(ctx context.Context, cluster string) error {
 	}
 	var text bytes.Buffer
 	if err := t.Execute(&text, map[string]string{
-		"Image": b.images["coredns"], "Address": b.networks[cluster].DNS().String(), "NodeLabel": nodeLabel, "StorageClass": storageClassName, "Provisioner": node.Provisioner,
+		"Image": b.images["coredns"], "Address": b.networks[cluster].DNS().String(), "NodeLabel": nodeLabel, "PolicyUser": policyUser, "StorageClass": storageClassName, "Provisioner": node.Provisioner,
 	}); err != nil {
 		return fmt.Errorf("writing the services of the node: %w", err)
 	}
 	if err := a.file(ctx, &text); err != nil {
+		return err
+	}
+	if err := b.policiesEnforced(ctx, cluster); err != nil {
 		return err
 	}
 	client, err := b.client(cluster)

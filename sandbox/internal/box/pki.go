@@ -36,9 +36,10 @@ func makePKI(dir string, network node.Network) error {
 		return err
 	}
 	for name, subject := range map[string]pkix.Name{
-		"admin":      {CommonName: "sandbox-admin", Organization: []string{"system:masters"}},
-		"kubelet":    {CommonName: "system:node:" + nodeName, Organization: []string{"system:nodes"}},
-		"kube-proxy": {CommonName: "system:kube-proxy"},
+		"admin":          {CommonName: "sandbox-admin", Organization: []string{"system:masters"}},
+		"kubelet":        {CommonName: "system:node:" + nodeName, Organization: []string{"system:nodes"}},
+		"kube-proxy":     {CommonName: "system:kube-proxy"},
+		"network-policy": {CommonName: policyUser},
 	} {
 		if err := ca.issue(aside, name, subject, x509.ExtKeyUsageClientAuth); err != nil {
 			return err

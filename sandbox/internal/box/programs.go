@@ -17,6 +17,7 @@ import (
 	"gitlab.com/slipway/slipway/pkg/tool"
 
 	"gitlab.com/slipway/slipway/sandbox/internal/buildcache"
+	"gitlab.com/slipway/slipway/sandbox/internal/process"
 )
 
 // goProgram is a program built from a module of its own under sandbox/build.
@@ -199,7 +200,7 @@ func run(ctx context.Context, log io.Writer, dir string, env []string, argv ...s
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, log, log
 	cmd.Env = append(os.Environ(), env...)
-	if err := cmd.Run(); err != nil {
+	if err := process.RunChild(cmd); err != nil {
 		return fmt.Errorf("running %q: %w", strings.Join(argv, " "), err)
 	}
 	return nil
@@ -209,12 +210,11 @@ func run(ctx context.Context, log io.Writer, dir string, env []string, argv ...s
 func output(ctx context.Context, dir string, argv ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Dir = dir
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := process.RunChild(cmd); err != nil {
 		return "", fmt.Errorf("running %q: %w: %s", strings.Join(argv, " "), err, strings.TrimSpace(stderr.String()))
 	}
-	line, _, _ := strings.Cut(string(out), "\n")
+	line, _, _ := strings.Cut(stdout.String(), "\n")
 	return strings.TrimSpace(line), nil
 }

@@ -5,12 +5,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 
 	"gitlab.com/slipway/slipway/pkg/tool"
+
+	"gitlab.com/slipway/slipway/sandbox/internal/process"
 )
 
 // slipwayVersion is the tag by which the examples include the templates.
@@ -20,7 +23,13 @@ const slipwayVersion = "1.0.0"
 // of the sandbox's GitLab and tags it. It works in a repository of its own and
 // does not touch the index or the objects of the working tree's.
 func (b *Box) pushSlipway(ctx context.Context) error {
-	g := snapshotGit{repo: b.path("snapshot.git"), tree: b.Root, token: b.secrets.GitLabToken}
+	g := snapshotGit{
+		repo: b.path("snapshot.git"), tree: b.Root, token: b.secrets.GitLabToken,
+		marks: []string{process.Mark + "=" + b.Dir, process.PartMark + "=" + snapshotPart},
+	}
+	if err := b.clearSnapshot(ctx, g.repo); err != nil {
+		return err
+	}
 	remote := "http://" + b.addr("gitlab") + "/slipway/slipway.git"
 	if !exists(g.repo) {
 		aside := g.repo + ".new"
@@ -66,6 +75,30 @@ func (b *Box) pushSlipway(ctx context.Context) error {
 	return b.pushed(commit, g.push(ctx, remote, commit))
 }
 
+// snapshotPart is the step's mark on its git processes.
+const snapshotPart = "slipway-project"
+
+// clearSnapshot ends the git of an `up` that was killed, and takes its locks.
+// Whoever comes here has the sandbox's lock: no other git is at work.
+func (b *Box) clearSnapshot(ctx context.Context, repo string) error {
+	if err := b.clear(ctx, snapshotPart); err != nil {
+		return err
+	}
+	return filepath.WalkDir(repo, func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return nil
+		case err != nil:
+			return fmt.Errorf("looking for locks of git: %w", err)
+		case d.Name() == "objects":
+			return fs.SkipDir
+		case strings.HasSuffix(path, ".lock"):
+			return os.Remove(path)
+		}
+		return nil
+	})
+}
+
 func (b *Box) pushed(commit string, err error) error {
 	if err == nil {
 		b.change("pushed the working tree to slipway/slipway as %s (%.12s)", slipwayVersion, commit)
@@ -73,17 +106,20 @@ func (b *Box) pushed(commit string, err error) error {
 	return err
 }
 
-// snapshotGit runs git in the snapshot's repository.
-type snapshotGit struct{ repo, tree, token string }
+// snapshotGit runs git in the snapshot's repository. Its processes carry the
+// marks, so that `down` ends them.
+type snapshotGit struct {
+	repo, tree, token string
+	marks             []string
+}
 
 // snapshot writes the tracked and the untracked files that are not ignored
 // into a tree and returns its name.
 func (g snapshotGit) snapshot(ctx context.Context) (string, error) {
 	cmd := exec.CommandContext(ctx, "git", "-C", g.tree, "ls-files", "-z", "-co", "--exclude-standard")
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	list, err := cmd.Output()
-	if err != nil {
+	var list, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &list, &stderr
+	if err := process.RunChild(cmd); err != nil {
 		return "", tool.Hint(fmt.Errorf("listing the files of %q: %w: %s", g.tree, err, strings.TrimSpace(stderr.String())),
 			"the sandbox pushes this repository to its GitLab: run it in a git clone")
 	}
@@ -92,7 +128,7 @@ func (g snapshotGit) snapshot(ctx context.Context) (string, error) {
 	if err := os.RemoveAll(filepath.Join(g.repo, "index")); err != nil {
 		return "", err
 	}
-	if _, err := g.run(ctx, list, "update-index", "-z", "--add", "--remove", "--stdin"); err != nil {
+	if _, err := g.run(ctx, list.Bytes(), "update-index", "-z", "--add", "--remove", "--stdin"); err != nil {
 		return "", err
 	}
 	return g.run(ctx, nil, "write-tree")
@@ -141,12 +177,13 @@ func (g snapshotGit) run(ctx context.Context, stdin []byte, args ...string) (str
 		"GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=credential.helper",
 		`GIT_CONFIG_VALUE_0=!f() { echo username=root; echo "password=$SANDBOX_TOKEN"; }; f`, "SANDBOX_TOKEN=" + g.token,
 	}
+	cmd.Env = append(cmd.Env, g.marks...)
 	if args[0] != "init" {
 		cmd.Env = append(cmd.Env, "GIT_DIR="+g.repo, "GIT_WORK_TREE="+g.tree, "GIT_INDEX_FILE="+filepath.Join(g.repo, "index"))
 	}
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	if err := cmd.Run(); err != nil {
+	if err := process.RunChild(cmd); err != nil {
 		var exit *exec.ExitError
 		if errors.As(err, &exit) && stderr.Len() == 0 {
 			return "", err

@@ -2,6 +2,7 @@ package box
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -36,7 +37,7 @@ func Up(ctx context.Context, cfg Config) error {
 	}
 	defer b.lock.Unlock()
 	start := time.Now()
-	if err := os.MkdirAll(b.path("logs"), 0o700); err != nil {
+	if err := errors.Join(os.MkdirAll(b.path("logs"), 0o700), os.MkdirAll(b.path("tmp"), 0o700)); err != nil {
 		return fmt.Errorf("making the sandbox's folder: %w", err)
 	}
 	if err := b.checkTools(ctx); err != nil {

@@ -147,6 +147,9 @@ func (b *Box) veleroResources(ctx context.Context, cluster string) error {
 	if err := b.createFile(ctx, cluster, b.programs["velero"]+"/crds.yaml", crdResource()); err != nil {
 		return err
 	}
+	if err := b.definitionsServed(ctx, cluster); err != nil {
+		return err
+	}
 	client, err := b.client(cluster)
 	if err != nil {
 		return err

@@ -41,7 +41,10 @@ type Config struct {
 	Taints     []string // key=value:effect
 	CA         string   // who signs client certificates
 
-	KubeletConfig, ProxyConfig, AdminConfig string // kubeconfig files
+	KubeletConfig, ProxyConfig, PolicyConfig, AdminConfig string // kubeconfig files
+
+	// Enforcer starts what enforces network policies, within the node.
+	Enforcer []string `json:"-"`
 }
 
 func (c Config) path(elem ...string) string {

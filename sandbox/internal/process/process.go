@@ -87,7 +87,9 @@ func Start(c Command) (*Started, error) {
 	}
 	defer log.Close()
 	cmd := exec.Command(c.Argv[0], c.Argv[1:]...) //nolint:noctx // it outlives this program
-	cmd.Env = append(append(environ(), c.Env...), Mark+"="+c.Mark, PartMark+"="+c.Part)
+	// What a process that is killed leaves there goes with the sandbox.
+	cmd.Env = append(environ(), "TMPDIR="+filepath.Join(c.Mark, "tmp"))
+	cmd.Env = append(append(cmd.Env, c.Env...), Mark+"="+c.Mark, PartMark+"="+c.Part)
 	cmd.Dir = c.Dir
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}

@@ -31,6 +31,11 @@ func TestMain(m *testing.M) {
 		if err := child.Start(); err != nil {
 			panic(err)
 		}
+	case "tied":
+		child := exec.Command(os.Args[0])
+		child.Env = append(os.Environ(), "PROCESS_TEST=child", PartMark+"=child")
+		child.Stdout = os.Stdout // says that it is ready
+		panic(RunChild(child))
 	}
 	fmt.Println("ready")
 	select {}

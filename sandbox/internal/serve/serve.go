@@ -16,10 +16,12 @@ import (
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/registry"
+	"k8s.io/client-go/tools/clientcmd"
 
 	"gitlab.com/slipway/slipway/pkg/gitlabapi/gitlabapitest"
 
 	"gitlab.com/slipway/slipway/sandbox/internal/awsfront"
+	"gitlab.com/slipway/slipway/sandbox/internal/netpolicy"
 	"gitlab.com/slipway/slipway/sandbox/internal/node"
 )
 
@@ -63,8 +65,10 @@ func Run(ctx context.Context, part, config string, w io.Writer) error {
 		return runNode(ctx, config, logger)
 	case "node-init":
 		return runNodeInit(ctx, config, logger)
+	case "node-policy":
+		return runNodePolicy(ctx, config, logger)
 	default:
-		return fmt.Errorf("serving %q: the parts are registry, aws, gitlab, failures, node and node-init", part)
+		return fmt.Errorf("serving %q: the parts are registry, aws, gitlab, failures, node, node-init and node-policy", part)
 	}
 }
 
@@ -161,7 +165,24 @@ func runNodeInit(ctx context.Context, config string, logger *log.Logger) error {
 	if err := read(config, &cfg); err != nil {
 		return err
 	}
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("finding the sandbox's own program: %w", err)
+	}
+	cfg.Enforcer = []string{self, "serve", "--config", config, "node-policy"}
 	return node.Init(ctx, cfg, logger)
+}
+
+func runNodePolicy(ctx context.Context, config string, logger *log.Logger) error {
+	var cfg node.Config
+	if err := read(config, &cfg); err != nil {
+		return err
+	}
+	rest, err := clientcmd.BuildConfigFromFlags("", cfg.PolicyConfig)
+	if err != nil {
+		return fmt.Errorf("reading the kubeconfig: %w", err)
+	}
+	return netpolicy.Run(ctx, rest, netpolicy.Options{Node: cfg.Name, Log: logger})
 }
 
 func serveHTTP(ctx context.Context, l net.Listener, handler http.Handler, logger *log.Logger) error {
