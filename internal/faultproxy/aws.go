@@ -22,7 +22,8 @@ func S3() Part {
 	return Part{Name: "s3", describe: describeS3, refuse: func(_ *http.Request, f Fault) reply { return refuseS3(f) }}
 }
 
-// awsReads are the actions of services with named actions that change nothing.
+// awsReads are the actions of services with named actions that change nothing;
+// every other one counts as a change.
 // Sessions and cryptography with a key count as such.
 func awsReads() []string {
 	return []string{
@@ -34,19 +35,6 @@ func awsReads() []string {
 		"ListOrganizationalUnitsForParent", "ListParents", "ListRoots",
 		"GetParameter", "GetParameters", "GetParametersByPath", "DescribeParameters",
 		"GetCallerIdentity", "AssumeRole", "AssumeRoleWithWebIdentity",
-	}
-}
-
-// awsMutates are those that change something. An action in neither list counts
-// as one of these.
-func awsMutates() []string {
-	return []string{
-		"CreateTrail", "UpdateTrail", "StartLogging", "PutEventSelectors", "AddTags", "DeleteTrail",
-		"AddClientIDToOpenIDConnectProvider", "CreateOpenIDConnectProvider", "UpdateOpenIDConnectProviderThumbprint",
-		"CreateRole", "UpdateRole", "UpdateAssumeRolePolicy", "PutRolePolicy", "DeleteRolePolicy", "TagRole", "DeleteRole", "CreateUser", "CreateAccessKey",
-		"CreateKey", "CreateAlias", "UpdateAlias", "EnableKey", "EnableKeyRotation", "PutKeyPolicy", "TagResource", "ScheduleKeyDeletion", "CancelKeyDeletion",
-		"CreateAccount", "CreateOrganization", "CreateOrganizationalUnit", "EnableAWSServiceAccess", "MoveAccount", "RegisterDelegatedAdministrator",
-		"PutParameter", "DeleteParameter", "AddTagsToResource",
 	}
 }
 
@@ -155,9 +143,10 @@ func refuseAWS(r *http.Request, f Fault) reply {
 	switch {
 	case f.kind == throttle:
 		code, name, text, fault = http.StatusBadRequest, "ThrottlingException", "Rate exceeded", "Sender"
-		if p == query {
+		switch p {
+		case query:
 			name = "Throttling"
-		} else if p == restJSON {
+		case restJSON:
 			code = http.StatusTooManyRequests
 		}
 	case code == http.StatusBadGateway || code == http.StatusGatewayTimeout:

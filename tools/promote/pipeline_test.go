@@ -152,28 +152,28 @@ func newChain(p *parts) *chain {
 	return c
 }
 
-func (c *parts) signingKey() {
-	c.t.Setenv("AWS_ENDPOINT_URL", c.moto)
-	c.t.Setenv("AWS_ACCESS_KEY_ID", "test")
-	c.t.Setenv("AWS_SECRET_ACCESS_KEY", "testtest")
+func (p *parts) signingKey() {
+	p.t.Setenv("AWS_ENDPOINT_URL", p.moto)
+	p.t.Setenv("AWS_ACCESS_KEY_ID", "test")
+	p.t.Setenv("AWS_SECRET_ACCESS_KEY", "testtest")
 	var err error
-	if c.cfg, err = config.LoadDefaultConfig(c.t.Context(), config.WithRegion("eu-central-1")); err != nil {
-		c.t.Fatal(err)
+	if p.cfg, err = config.LoadDefaultConfig(p.t.Context(), config.WithRegion("eu-central-1")); err != nil {
+		p.t.Fatal(err)
 	}
-	key, err := kms.NewFromConfig(c.cfg).CreateKey(c.t.Context(), &kms.CreateKeyInput{KeySpec: types.KeySpecEccNistP256, KeyUsage: types.KeyUsageTypeSignVerify})
+	key, err := kms.NewFromConfig(p.cfg).CreateKey(p.t.Context(), &kms.CreateKeyInput{KeySpec: types.KeySpecEccNistP256, KeyUsage: types.KeyUsageTypeSignVerify})
 	if err != nil {
-		c.t.Fatal(err)
+		p.t.Fatal(err)
 	}
-	c.key = *key.KeyMetadata.Arn
+	p.key = *key.KeyMetadata.Arn
 }
 
-func (c *parts) sh(dir, script string) string {
-	c.t.Helper()
+func (p *parts) sh(dir, script string) string {
+	p.t.Helper()
 	cmd := exec.Command("sh", "-ec", script)
 	cmd.Dir = dir
 	out, err := cmd.CombinedOutput()
 	if err != nil {
-		c.t.Fatalf("%s: %v\n%s", script, err, out)
+		p.t.Fatalf("%s: %v\n%s", script, err, out)
 	}
 	return strings.TrimSpace(string(out))
 }
@@ -314,26 +314,26 @@ func TestPromotionByPipelines(t *testing.T) {
 
 // sign signs as slipway-deploy bundle does, over RAW: moto takes a DIGEST for a
 // message and hashes it again.
-func (c *parts) sign(ref, commit string) {
-	c.t.Helper()
+func (p *parts) sign(ref, commit string) {
+	p.t.Helper()
 	parsed, err := bundle.Parse(ref)
 	if err != nil {
-		c.t.Fatal(err)
+		p.t.Fatal(err)
 	}
 	payload, err := json.Marshal(bundle.Statement{Digest: parsed.Digest, Repository: parsed.Repository, Service: "orders", Commit: commit})
 	if err != nil {
-		c.t.Fatal(err)
+		p.t.Fatal(err)
 	}
 	message := fmt.Appendf(nil, "DSSEv1 %d %s %d %s", len(seal.BundleType), seal.BundleType, len(payload), payload)
-	out, err := kms.NewFromConfig(c.cfg).Sign(c.t.Context(), &kms.SignInput{KeyId: &c.key, Message: message,
+	out, err := kms.NewFromConfig(p.cfg).Sign(p.t.Context(), &kms.SignInput{KeyId: &p.key, Message: message,
 		MessageType: types.MessageTypeRaw, SigningAlgorithm: types.SigningAlgorithmSpecEcdsaSha256})
 	if err != nil {
-		c.t.Fatal(err)
+		p.t.Fatal(err)
 	}
 	envelope, err := json.Marshal(seal.Envelope{PayloadType: seal.BundleType, Payload: base64.StdEncoding.EncodeToString(payload),
-		Signatures: []seal.Signature{{KeyID: c.key, Sig: base64.StdEncoding.EncodeToString(out.Signature)}}})
+		Signatures: []seal.Signature{{KeyID: p.key, Sig: base64.StdEncoding.EncodeToString(out.Signature)}}})
 	if err != nil {
-		c.t.Fatal(err)
+		p.t.Fatal(err)
 	}
-	bundletest.Sign(c.t, ref, envelope)
+	bundletest.Sign(p.t, ref, envelope)
 }
