@@ -42,8 +42,8 @@ bench: build sandbox ## benchmarks side by side with the peers (ONLY=chain picks
 chaos: build sandbox ## kills at every point, and what the next run makes of it (ONLY=bootstrap picks one)
 	@cd bench && go run ./chaos -only "$(ONLY)"
 
-up: build sandbox ## start the sandbox and leave it running
-	@bin/sandbox up
+up: build sandbox ## start the sandbox and leave it running (NODE=true: with real nodes, as root; NODE=auto: where it can)
+	@bin/sandbox up --node=$(or $(NODE),false)
 
 down: ## stop the sandbox
 	@bin/sandbox down
