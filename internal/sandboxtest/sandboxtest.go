@@ -41,7 +41,7 @@ type Sandbox struct {
 		Node                   *Node
 	} `json:"clusters"`
 	Images map[string]string `json:"images"`
-	Bin string `json:"bin"`
+	Bin    string            `json:"bin"`
 }
 
 // Node is the real node of a cluster.
