@@ -10,5 +10,5 @@ fi
 linter=$(bin/sandbox tool golangci-lint)
 for module in . sandbox bench; do
   [ -f "$module/go.mod" ] || continue
-  (cd "$module" && "$linter" run --config "$OLDPWD/.golangci.yml" ./...)
+  (cd "$module" && "$linter" run --allow-parallel-runners --config "$OLDPWD/.golangci.yml" ./...)
 done
