@@ -5,7 +5,7 @@ TOOLS := bootstrap terraform deploy promote backup
 export SLIPWAY_SANDBOX ?= $(CURDIR)/.sandbox
 GO_BUILD := CGO_ENABLED=0 go build -trimpath
 
-.PHONY: help build sandbox demo test short unit lint generate bench chaos up down status clean
+.PHONY: help build sandbox demo test short unit lint generate fixtures bench chaos up down status clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -33,14 +33,17 @@ lint: sandbox ## go vet, formatting and golangci-lint
 generate: ## everything that is generated: schemas/ (the tests fail where it is stale)
 	@SLIPWAY_GENERATE=1 go test -count=1 -run Schema ./pkg/... ./tools/...
 
+fixtures: ## what a real kubelet makes of failures, recorded anew on the sandbox's real node (pkg/rollout/testdata/kubelet)
+	@cd sandbox && SLIPWAY_RECORD=1 go test -count=1 -run 'RealNodeFails' ./internal/failures
+
 bench: build sandbox ## benchmarks side by side with the peers (ONLY=chain picks one)
 	@cd bench && go run . -only "$(ONLY)"
 
 chaos: build sandbox ## kills at every point, and what the next run makes of it (ONLY=bootstrap picks one)
 	@cd bench && go run ./chaos -only "$(ONLY)"
 
-up: build sandbox ## start the sandbox and leave it running
-	@bin/sandbox up
+up: build sandbox ## start the sandbox and leave it running (NODE=true: with real nodes, as root; NODE=auto: where it can)
+	@bin/sandbox up --node=$(or $(NODE),false)
 
 down: ## stop the sandbox
 	@bin/sandbox down

@@ -91,10 +91,13 @@ func diagnoseContainer(e Evidence, p *corev1.Pod, spec corev1.Container, s corev
 		case "CreateContainerError", "RunContainerError", "StartError", "ContainerCannotRun":
 			return startError(w.Reason, w.Message, s), true
 		case "CrashLoopBackOff":
+			if t := s.LastTerminationState.Terminated; t != nil && neverRan(t) {
+				return startError(t.Reason, t.Message, s), true
+			}
 			return crash(p, s, 0), !retries(p)
 		}
 	}
-	if t := s.State.Terminated; t != nil && (t.Reason == "StartError" || t.Reason == "ContainerCannotRun") {
+	if t := s.State.Terminated; t != nil && neverRan(t) {
 		return startError(t.Reason, t.Message, s), true
 	}
 	if s.RestartCount >= 2 && !s.Ready && s.LastTerminationState.Terminated != nil && !retries(p) {
@@ -107,6 +110,11 @@ func diagnoseContainer(e Evidence, p *corev1.Pod, spec corev1.Container, s corev
 		}
 	}
 	return Finding{}, false
+}
+
+// neverRan reports whether a container ended because it could not be started.
+func neverRan(t *corev1.ContainerStateTerminated) bool {
+	return t.Reason == "StartError" || t.Reason == "ContainerCannotRun"
 }
 
 // retries reports whether a pod belongs to a Job, whose own back-off limit

@@ -153,6 +153,8 @@ type wait struct {
 	result  Result
 
 	first     map[string]time.Time // when a finding was first seen, by our own clock
+	ready     bool                 // all was ready once
+	lost      []Finding            // why it was not any more
 	readyAt   time.Time
 	signature string
 	line      string
@@ -185,7 +187,7 @@ func (v *wait) look(now time.Time) (next time.Duration, over bool, err error) {
 	v.progress(ready)
 	if ready == len(v.targets) {
 		if v.readyAt.IsZero() || v.signature != signature.String() {
-			v.readyAt, v.signature = now, signature.String()
+			v.ready, v.readyAt, v.signature = true, now, signature.String()
 		}
 		left := v.options.Stable - now.Sub(v.readyAt)
 		if !v.running() {
@@ -194,6 +196,9 @@ func (v *wait) look(now time.Time) (next time.Duration, over bool, err error) {
 		return left, left <= 0, nil
 	}
 	v.readyAt = time.Time{}
+	if v.ready {
+		v.lost = v.result.Findings
+	}
 	return v.verdict(now)
 }
 
@@ -257,8 +262,11 @@ func (v *wait) progress(ready int) {
 }
 
 // timeout makes the error of a wait that ran out of time, with the best cause
-// there is.
+// there is: where all is ready just now and did not stay so before, why.
 func (v *wait) timeout(cause error) error {
+	if !v.readyAt.IsZero() {
+		v.result.Findings = v.lost
+	}
 	if len(v.result.Findings) > 0 {
 		return &Failure{Finding: v.result.Findings[0], Timeout: cause}
 	}

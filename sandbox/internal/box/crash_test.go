@@ -14,11 +14,19 @@ import (
 	"time"
 
 	"gitlab.com/slipway/slipway/sandbox/internal/process"
+	"gitlab.com/slipway/slipway/sandbox/internal/serve"
 )
 
 // TestMain makes the test binary what the crash tests need as processes: a
-// part, or an `up` that is killed at a point.
+// part, a server of a sandbox, or an `up` that is killed at a point.
 func TestMain(m *testing.M) {
+	if len(os.Args) == 5 && os.Args[1] == "serve" { // a part of a sandbox that this binary has started
+		if err := serve.Run(context.Background(), os.Args[4], os.Args[3], os.Stderr); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	switch os.Getenv("BOX_TEST") {
 	case "":
 		os.Exit(m.Run())

@@ -18,6 +18,10 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 	watchtools "k8s.io/client-go/tools/watch"
+
+	"gitlab.com/slipway/slipway/sandbox/internal/failures"
+	"gitlab.com/slipway/slipway/sandbox/internal/process"
+	"gitlab.com/slipway/slipway/sandbox/internal/serve"
 )
 
 // clusters of the landscape that run here. The landscape nsflow names them.
@@ -93,8 +97,13 @@ func clusterParts(cluster string) []Part {
 		},
 		{
 			Name: name("kwok"), Needs: []string{name("kube-apiserver")}, Ports: []string{name("kwok")},
-			Command: func(b *Box) (Spec, error) { return b.kwok(cluster), nil },
+			Command: func(b *Box) (Spec, error) { return b.kwok(cluster) },
 			Ready:   func(ctx context.Context, b *Box) error { return b.fakeNodes(ctx, cluster) },
+		},
+		{
+			Name: name("failures"), Needs: []string{name("kube-apiserver")}, Ports: []string{name("failures")},
+			Command: func(b *Box) (Spec, error) { return b.failures(cluster) },
+			Ready:   func(ctx context.Context, b *Box) error { return answers(ctx, "http://"+b.addr(name("failures"))) },
 		},
 	}
 }
@@ -151,17 +160,30 @@ func (b *Box) scheduler(cluster string) Spec {
 	return spec
 }
 
-func (b *Box) kwok(cluster string) Spec {
-	port := b.port("kwok-" + cluster)
+// kwok plays its own stages, save for pods that are to fail.
+func (b *Box) kwok(cluster string) (Spec, error) {
+	port, failing := b.port("kwok-"+cluster), b.clusterPath(cluster, "failing-pods.yaml")
+	if err := process.WriteFile(failing, failures.Stage); err != nil {
+		return Spec{}, err
+	}
 	return Spec{
 		Argv: []string{
-			b.program("kwok"), "--kubeconfig", b.kubeconfigPath(cluster), "--config", b.programs["kwok"] + "/stages.yaml",
+			b.program("kwok"), "--kubeconfig", b.kubeconfigPath(cluster), "--config", b.programs["kwok"] + "/stages.yaml", "--config", failing,
 			"--manage-all-nodes=false", "--manage-nodes-with-annotation-selector", "kwok.x-k8s.io/node=fake",
 			"--server-address", "127.0.0.1:" + port, "--node-port", port, "--node-ip", "127.0.0.1", "--node-name", "localhost",
 		},
 		Env:    []string{"KWOK_WORKDIR=" + b.clusterPath(cluster, "kwok")}, // not the user's own settings
-		Inputs: []string{b.kubeconfigPath(cluster)},
+		Inputs: []string{b.kubeconfigPath(cluster), failing},
+	}, nil
+}
+
+// failures is the kubelet of the pods that are to fail.
+func (b *Box) failures(cluster string) (Spec, error) {
+	path := b.clusterPath(cluster, "failures.json")
+	if err := writeJSON(path, serve.Failures{Listen: b.addr("failures-" + cluster), Kubeconfig: b.kubeconfigPath(cluster)}); err != nil {
+		return Spec{}, err
 	}
+	return Spec{Argv: []string{b.Self, "serve", "--config", path, "failures"}, Inputs: []string{path, b.kubeconfigPath(cluster), b.Self}}, nil
 }
 
 // fakeNodes makes the cluster's two nodes and waits until kwok has made them ready.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io/fs"
 	"net"
@@ -100,15 +101,19 @@ func packed(name string, config v1.Config) func(context.Context, string, string)
 	}
 }
 
-// pushImages pushes the images of the node's programs into the registry.
+// pushImages pushes what runs on real nodes into the registry.
 func (b *Box) pushImages(ctx context.Context) error {
 	b.images = map[string]string{}
+	names := slices.Concat([]string{veleroImageName}, debianNames())
 	for _, p := range nodePrograms() {
-		img, err := image.Load(filepath.Join(b.programs[p.name], "image"))
+		names = append(names, p.name)
+	}
+	for _, name := range names {
+		img, err := image.Load(filepath.Join(b.programs[name], "image"))
 		if err != nil {
 			return err
 		}
-		if b.images[p.name], err = image.Push(ctx, b.addr("registry"), "sandbox/"+p.name, img); err != nil {
+		if b.images[name], err = image.Push(ctx, b.addr("registry"), "sandbox/"+name, img); err != nil {
 			return err
 		}
 	}
@@ -120,6 +125,9 @@ func (b *Box) nodeID(cluster string) string {
 	sum := sha256.Sum256([]byte(b.Dir + "\n" + cluster))
 	return hex.EncodeToString(sum[:5])
 }
+
+func (b *Box) linkName(cluster string) string   { return "sw-" + b.nodeID(cluster) }
+func (b *Box) cgroupName(cluster string) string { return "slipway-" + b.nodeID(cluster) }
 
 func (b *Box) nodeConfig(cluster string) (node.Config, error) {
 	cni, err := cniDir()
@@ -134,7 +142,7 @@ func (b *Box) nodeConfig(cluster string) (node.Config, error) {
 		ports = append(ports, b.ports["kube-apiserver-"+c])
 	}
 	return node.Config{
-		Name: nodeName, Dir: b.clusterPath(cluster, "node"), Cgroup: "slipway-" + b.nodeID(cluster), Link: "sw-" + b.nodeID(cluster),
+		Name: nodeName, Dir: b.clusterPath(cluster, "node"), Cgroup: b.cgroupName(cluster), Link: b.linkName(cluster),
 		Network: b.networks[cluster], Kubernetes: b.program("kubernetes"), Ports: ports, Registry: b.addr("registry"), Pause: b.images["pause"], CNI: cni,
 		Labels: []string{nodeLabel + "=real", "topology.kubernetes.io/region=" + region, "topology.kubernetes.io/zone=" + region + "a"},
 		Taints: []string{nodeLabel + "=real:NoSchedule"}, CA: b.clusterPath(cluster, "pki", "ca.crt"),
@@ -190,6 +198,12 @@ func (b *Box) nodeReady(ctx context.Context, cluster string) error {
 	if err != nil {
 		return err
 	}
+	// What an earlier kubelet said of the node does not count.
+	entry, _ := b.journal.Entry(nodePart(cluster))
+	started, err := entry.StartedAt()
+	if err != nil {
+		return err
+	}
 	why := "it is not there"
 	err = until(ctx, client.CoreV1().RESTClient(), "nodes", "", nodeName, &corev1.Node{}, func(e watch.Event) (bool, error) {
 		n, ok := e.Object.(*corev1.Node)
@@ -199,7 +213,7 @@ func (b *Box) nodeReady(ctx context.Context, cluster string) error {
 		for _, c := range n.Status.Conditions {
 			if c.Type == corev1.NodeReady {
 				why = c.Message
-				return c.Status == corev1.ConditionTrue && len(n.Spec.Taints) == 1, nil
+				return c.Status == corev1.ConditionTrue && !c.LastHeartbeatTime.Time.Before(started) && len(n.Spec.Taints) == 1, nil
 			}
 		}
 		return false, nil
@@ -210,10 +224,11 @@ func (b *Box) nodeReady(ctx context.Context, cluster string) error {
 	return nil
 }
 
-// removeNodes removes what a killed node may have left: its cgroups.
+// removeNodes removes what a killed node may have left: its link and its
+// cgroups.
 func (b *Box) removeNodes(ctx context.Context) error {
 	for _, c := range clusters() {
-		if err := node.RemoveCgroup(ctx, "slipway-"+b.nodeID(c)); err != nil {
+		if err := errors.Join(node.RemoveLink(b.linkName(c)), node.RemoveCgroup(ctx, b.cgroupName(c))); err != nil {
 			return err
 		}
 	}
@@ -227,7 +242,7 @@ func (b *Box) describeNode(cluster string) *Node {
 	n := b.networks[cluster]
 	return &Node{
 		Name: nodeName, Address: n.Node().String(), Host: n.Host().String(), Pods: n.Pods().String(), Services: n.Services().String(), DNS: n.DNS().String(),
-		StorageClass: storageClassName, KubeletPods: "/var/lib/kubelet/pods", Link: "sw-" + b.nodeID(cluster), Cgroup: "slipway-" + b.nodeID(cluster),
+		StorageClass: storageClassName, KubeletPods: "/var/lib/kubelet/pods", Link: b.linkName(cluster), Cgroup: b.cgroupName(cluster),
 	}
 }
 
@@ -283,7 +298,7 @@ func (b *Box) checkNetworks() error {
 		if e, ok := b.journal.Entry(nodePart(c)); !b.Node || ok && e.Alive() {
 			continue
 		}
-		free, err := b.networks[c].Free("sw-" + b.nodeID(c))
+		free, err := b.networks[c].Free(b.linkName(c))
 		if err != nil {
 			return err
 		}
@@ -295,9 +310,12 @@ func (b *Box) checkNetworks() error {
 	return nil
 }
 
+// cniDirs are where distributions put the CNI plugins.
+func cniDirs() []string { return []string{"/usr/lib/cni", "/opt/cni/bin", "/usr/libexec/cni"} }
+
 // cniDir is the folder of the CNI plugins.
 func cniDir() (string, error) {
-	for _, dir := range []string{"/usr/lib/cni", "/opt/cni/bin", "/usr/libexec/cni"} {
+	for _, dir := range cniDirs() {
 		if !slices.ContainsFunc([]string{"ptp", "host-local", "loopback"}, func(p string) bool { return !exists(filepath.Join(dir, p)) }) {
 			return dir, nil
 		}

@@ -5,8 +5,11 @@ import (
 	"context"
 	_ "embed"
 	"fmt"
+	"net"
+	"slices"
 	"strconv"
 	"text/template"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -63,6 +66,28 @@ func (b *Box) nodeServices(ctx context.Context, cluster string) error {
 	})
 	if err != nil {
 		return fmt.Errorf("waiting for the name server: %w", err)
+	}
+	// After a restart of the node the cluster may speak of pods that are no more.
+	if err := retry(ctx, func(ctx context.Context) error { return b.resolves(ctx, cluster) }); err != nil {
+		return fmt.Errorf("waiting for the name server: %w", err)
+	}
+	return nil
+}
+
+// resolves asks the cluster's name server, by its Service, for the API server.
+func (b *Box) resolves(ctx context.Context, cluster string) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	server := net.JoinHostPort(b.networks[cluster].DNS().String(), "53")
+	resolver := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "tcp", server)
+	}}
+	got, err := resolver.LookupHost(ctx, "kubernetes.default.svc.cluster.local.")
+	if err != nil {
+		return err
+	}
+	if want := b.networks[cluster].APIServer().String(); !slices.Equal(got, []string{want}) {
+		return fmt.Errorf("the API server is %v, want %s", got, want)
 	}
 	return nil
 }

@@ -64,20 +64,29 @@ func (b *Box) build(ctx context.Context) error {
 	for _, p := range programs {
 		items = append(items, b.goItem(p))
 	}
+	var fetched []buildcache.Item
+	if b.Node {
+		items = append(items, b.veleroImage())
+		fetched = b.debianImages()
+	}
 	if needsTofu(ctx) {
 		items = append(items, b.goItem(goProgram{name: "tofu", cold: "6 min", pkg: "github.com/opentofu/opentofu/cmd/tofu"}))
 	}
-	// The compiler uses every core by itself; what npm and pip fetch comes
-	// beside it.
+	// The compiler uses every core by itself; what npm, pip and apt fetch
+	// comes beside it.
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error {
-		for _, i := range items {
-			if err := get(ctx, i); err != nil {
-				return err
+	inTurn := func(items []buildcache.Item) func() error {
+		return func() error {
+			for _, i := range items {
+				if err := get(ctx, i); err != nil {
+					return err
+				}
 			}
+			return nil
 		}
-		return nil
-	})
+	}
+	group.Go(inTurn(items))
+	group.Go(inTurn(fetched))
 	group.Go(func() error { return get(ctx, b.motoItem()) })
 	group.Go(func() error { return get(ctx, b.ciLocalItem()) })
 	return group.Wait()
@@ -113,19 +122,29 @@ func (b *Box) goItem(p goProgram) buildcache.Item {
 	dir := b.buildDir(p.name)
 	return buildcache.Item{
 		Name: p.name, Cold: p.cold, From: []string{dir},
-		Tools: func(ctx context.Context) ([]string, error) {
-			version, err := output(ctx, dir, "go", "env", "GOVERSION")
-			return []string{version, runtime.GOOS + "/" + runtime.GOARCH}, err
-		},
+		Tools: goTools(dir),
 		Build: func(ctx context.Context, out string, log io.Writer) error {
-			// -mod=readonly: what is built is what go.sum says, or nothing.
-			err := run(ctx, log, dir, []string{"CGO_ENABLED=0"}, "go", "build", "-mod=readonly", "-trimpath", "-ldflags", "-s -w", "-o", filepath.Join(out, p.name), p.pkg)
+			err := goBuild(ctx, log, dir, filepath.Join(out, p.name), p.pkg)
 			if err != nil || p.extra == nil {
 				return err
 			}
 			return p.extra(ctx, dir, out)
 		},
 	}
+}
+
+// goTools are the versions of what builds a module's program.
+func goTools(dir string) func(context.Context) ([]string, error) {
+	return func(ctx context.Context) ([]string, error) {
+		version, err := output(ctx, dir, "go", "env", "GOVERSION")
+		return []string{version, runtime.GOOS + "/" + runtime.GOARCH}, err
+	}
+}
+
+// goBuild builds a static program from a module's folder. It is what go.sum
+// says, or nothing.
+func goBuild(ctx context.Context, log io.Writer, dir, out, pkg string) error {
+	return run(ctx, log, dir, []string{"CGO_ENABLED=0"}, "go", "build", "-mod=readonly", "-trimpath", "-ldflags", "-s -w", "-o", out, pkg)
 }
 
 // kwokStages writes the stages that kwok plays into one file: nodes that are

@@ -21,17 +21,26 @@ import (
 // prerequisite is a program of the machine that a part needs.
 type prerequisite struct {
 	name, part, pkg string
+	dir             string // where it has to be; PATH where it is empty
+}
+
+func (p prerequisite) problem() error {
+	where := "on PATH"
+	if p.dir != "" {
+		where = "in " + p.dir
+	}
+	return fmt.Errorf("%q is not %s: %s needs it", p.name, where, p.part)
 }
 
 func prerequisites() []prerequisite {
 	return []prerequisite{
-		{"go", "every program that is built", "golang"},
-		{"git", "the GitLab server's repositories", "git"},
-		{"rsync", "gitlab-ci-local, which runs the jobs", "rsync"},
-		{"npm", "gitlab-ci-local, which runs the jobs", "npm"},
-		{"node", "npm", "nodejs"},
-		{"python3", "moto, which answers for AWS", "python3 python3-venv"},
-		{"bash", "the jobs of pipelines", "bash"},
+		{name: "go", part: "every program that is built", pkg: "golang"},
+		{name: "git", part: "the GitLab server's repositories", pkg: "git"},
+		{name: "rsync", part: "gitlab-ci-local, which runs the jobs", pkg: "rsync"},
+		{name: "npm", part: "gitlab-ci-local, which runs the jobs", pkg: "npm"},
+		{name: "node", part: "npm", pkg: "nodejs"},
+		{name: "python3", part: "moto, which answers for AWS", pkg: "python3 python3-venv"},
+		{name: "bash", part: "the jobs of pipelines", pkg: "bash"},
 	}
 }
 
@@ -40,11 +49,13 @@ func prerequisites() []prerequisite {
 func nodePrerequisites() []prerequisite {
 	const what = "a real node"
 	return []prerequisite{
-		{"containerd", what, "containerd"},
-		{"containerd-shim-runc-v2", what, "containerd"},
-		{"runc", what, "runc"},
-		{"nft", what + "'s kube-proxy", "nftables"},
-		{"mount", what + "'s kubelet", "mount"},
+		{name: "containerd", part: what, pkg: "containerd"},
+		{name: "containerd-shim-runc-v2", part: what, pkg: "containerd"},
+		{name: "runc", part: what, pkg: "runc"},
+		{name: "nft", part: what + "'s kube-proxy", pkg: "nftables"},
+		{name: "mount", part: what + "'s kubelet", pkg: "mount"},
+		{name: "mmdebstrap", part: "the images of PostgreSQL and RabbitMQ", pkg: "mmdebstrap"},
+		{name: "unshare", part: "mmdebstrap", pkg: "util-linux"},
 	}
 }
 
@@ -67,7 +78,7 @@ func (b *Box) checkTools(ctx context.Context) error {
 	}
 	var packages []string
 	for _, p := range missing {
-		problems = append(problems, fmt.Errorf("%q is not there: %s needs it", p.name, p.part))
+		problems = append(problems, p.problem())
 		if !slices.Contains(packages, p.pkg) {
 			packages = append(packages, p.pkg)
 		}
@@ -98,7 +109,7 @@ func NodeProblem(cfg Config) error {
 	case os.Geteuid() != 0:
 		return errNotRoot
 	case len(missing) > 0 && !cfg.mayInstall():
-		return fmt.Errorf("%q is not there (`sandbox up --node` names all that it needs)", missing[0].name)
+		return fmt.Errorf("%w; `sandbox up --node` names all that is missing", missing[0].problem())
 	}
 	return nil
 }
@@ -111,7 +122,7 @@ func missingForNode() []prerequisite {
 		}
 	}
 	if _, err := cniDir(); err != nil {
-		missing = append(missing, prerequisite{"CNI plugins", "a real node's network", "containernetworking-plugins"})
+		missing = append(missing, prerequisite{name: "ptp", part: "a real node's network", pkg: "containernetworking-plugins", dir: cniDirs()[0]})
 	}
 	return missing
 }

@@ -3,6 +3,7 @@ package box
 import (
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -54,6 +55,33 @@ func TestMissingToolsAreNamedAtOnce(t *testing.T) {
 	}
 }
 
+// What a real node lacks is named with the rest, and only where a node is
+// asked for.
+func TestMissingForANode(t *testing.T) {
+	nothing := func(string) string { return "" }
+	toolbox(t, without("rsync"))
+	err := (&Box{Config: Config{Dir: t.TempDir(), Say: t.Logf, Env: nothing, Node: true}}).checkTools(t.Context())
+	if err == nil {
+		t.Fatal("no error")
+	}
+	hints := strings.Join(tool.HintsOf(err), "\n")
+	for _, p := range nodePrerequisites() {
+		if !strings.Contains(err.Error(), strconv.Quote(p.name)+" is not on PATH") || !strings.Contains(hints, p.pkg) {
+			t.Errorf("%q is not named: %v, hints %q", p.name, err, hints)
+		}
+	}
+	if !strings.Contains(err.Error(), `"rsync"`) || os.Geteuid() != 0 && !strings.Contains(err.Error(), errNotRoot.Error()) {
+		t.Errorf("not all is named: %v", err)
+	}
+	if NodeProblem(Config{Env: nothing}) == nil {
+		t.Error("a node could run without containerd")
+	}
+	may := NodeProblem(Config{Env: func(k string) string { return map[string]string{"SANDBOX_INSTALL": "1"}[k] }})
+	if (may == nil) != (os.Geteuid() == 0) {
+		t.Errorf("where it may be installed: %v", may)
+	}
+}
+
 // rsync is installed in CI, by root, and by nobody else.
 func TestRsyncIsInstalledWhereItMayBe(t *testing.T) {
 	for name, env := range map[string]map[string]string{"CI": {"CI": "true"}, "asked for": {"SANDBOX_INSTALL": "1"}, "not asked for": {}} {
@@ -64,7 +92,7 @@ func TestRsyncIsInstalledWhereItMayBe(t *testing.T) {
 		toolbox(t, programs)
 		err := b.checkTools(t.Context())
 		calls, _ := os.ReadFile(dir + "/calls")
-		if install := os.Geteuid() == 0 && len(env) > 0; install != (err == nil) || install != (string(calls) == "update\ninstall -y rsync\n") {
+		if install := os.Geteuid() == 0 && len(env) > 0; install != (err == nil) || install != (string(calls) == "update\ninstall -y --no-install-recommends rsync\n") {
 			t.Errorf("%s: error %v, apt-get %q", name, err, calls)
 		}
 	}

@@ -22,7 +22,7 @@ func Parts(withNodes bool) []Part {
 	}
 	parts = append(parts, awsParts()...)
 	parts = append(parts, storeParts()...)
-	parts = append(parts, veleroParts()...)
+	parts = append(parts, veleroParts(withNodes)...)
 	if withNodes {
 		parts = append(parts, nodeParts()...)
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -26,40 +25,50 @@ import (
 
 const veleroNamespace = "velero"
 
-func crdResource() schema.GroupVersionResource {
-	return schema.GroupVersionResource{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"}
+// veleroParts are Velero's server, outside its cluster, and what it needs in
+// it: in the cluster nonprod, and where there are real nodes in both, with the
+// agents that copy files of volumes.
+func veleroParts(withNodes bool) []Part {
+	parts := []Part{}
+	for _, c := range clusters() {
+		parts = append(parts, Part{
+			Name: "storage-class-" + c, Needs: []string{"kube-apiserver-" + c},
+			Ready: func(ctx context.Context, b *Box) error { return b.storageClass(ctx, c) },
+		})
+	}
+	if !withNodes {
+		return append(parts, veleroServer("nonprod")...)
+	}
+	for _, c := range clusters() {
+		parts = append(parts, veleroServer(c, nodePart(c), "node-images")...)
+		parts = append(parts, Part{
+			Name: "velero-agent-" + c, Needs: []string{"velero-resources-" + c, "node-services-" + c},
+			Ready: func(ctx context.Context, b *Box) error { return b.veleroAgent(ctx, c) },
+		})
+	}
+	return parts
 }
 
-func locationResource() schema.GroupVersionResource {
-	return schema.GroupVersionResource{Group: "velero.io", Version: "v1", Resource: "backupstoragelocations"}
-}
-
-// veleroParts are Velero's server, outside its cluster, and what it needs in it.
-func veleroParts() []Part {
-	cluster := "nonprod"
+// veleroServer is the server of one cluster.
+func veleroServer(cluster string, needs ...string) []Part {
+	server := veleroPart(cluster)
 	return []Part{
 		{
-			Name: "storage-class-nonprod", Needs: []string{"kube-apiserver-nonprod"},
-			Ready: func(ctx context.Context, b *Box) error { return b.storageClass(ctx, "nonprod") },
-		},
-		{
-			Name: "storage-class-prod", Needs: []string{"kube-apiserver-prod"},
-			Ready: func(ctx context.Context, b *Box) error { return b.storageClass(ctx, "prod") },
-		},
-		{
-			Name: "velero-resources", Needs: []string{"kube-apiserver-" + cluster},
+			Name: "velero-resources-" + cluster, Needs: append([]string{"kube-apiserver-" + cluster}, needs...),
 			Ready: func(ctx context.Context, b *Box) error { return b.veleroResources(ctx, cluster) },
 		},
 		{
-			Name: "velero", Needs: []string{"velero-resources", "kube-controller-manager-" + cluster, "s3"}, Ports: []string{"velero-metrics"},
+			Name: server, Needs: []string{"velero-resources-" + cluster, "kube-controller-manager-" + cluster, "s3"}, Ports: []string{server + "-metrics"},
 			Command: func(b *Box) (Spec, error) { return b.velero(cluster) },
-			Ready:   func(ctx context.Context, b *Box) error { return b.locationAvailable(ctx, cluster) },
+			Ready:   func(ctx context.Context, b *Box) error { return b.locationsAvailable(ctx, cluster) },
 		},
 	}
 }
 
+func veleroPart(cluster string) string { return "velero-" + cluster }
+
 func (b *Box) velero(cluster string) (Spec, error) {
-	plugins, tmp := b.path("velero", "plugins"), b.path("velero", "tmp")
+	plugins, tmp := b.path("velero", cluster, "plugins"), b.path("velero", cluster, "tmp")
 	if err := errors.Join(os.MkdirAll(plugins, 0o700), os.MkdirAll(tmp, 0o700)); err != nil {
 		return Spec{}, err
 	}
@@ -70,17 +79,17 @@ func (b *Box) velero(cluster string) (Spec, error) {
 			return Spec{}, err
 		}
 	}
-	keys := b.path("velero", "credentials")
-	if err := process.WriteFile(keys, fmt.Appendf(nil, "[default]\naws_access_key_id=%s\naws_secret_access_key=%s\n", b.secrets.S3AccessKey, b.secrets.S3SecretKey)); err != nil {
+	keys := b.path("velero", cluster, "credentials")
+	if err := process.WriteFile(keys, []byte(b.s3Keys())); err != nil {
 		return Spec{}, err
 	}
 	return Spec{
 		// `server` comes first: Velero hands what follows it to its plugins.
 		Argv: []string{
 			b.program("velero"), "server", "--kubeconfig", b.kubeconfigPath(cluster), "--namespace", veleroNamespace, "--plugin-dir", plugins,
-			"--metrics-address", b.addr("velero-metrics"), "--profiler-address", "", "--log-level", "info",
+			"--metrics-address", b.addr(veleroPart(cluster) + "-metrics"), "--profiler-address", "", "--log-level", "info",
 			"--store-validation-frequency", "5s", "--backup-sync-period", "10s", "--item-operation-sync-frequency", "1s",
-			"--resource-timeout", "30s", "--disable-controllers", "backup-repo", "--client-qps", "200", "--client-burst", "400",
+			"--resource-timeout", "30s", "--default-repo-maintain-frequency", "720h", "--client-qps", "200", "--client-burst", "400",
 		},
 		Env: []string{
 			"VELERO_NAMESPACE=" + veleroNamespace, "TMPDIR=" + tmp, "HOME=" + tmp,
@@ -90,6 +99,11 @@ func (b *Box) velero(cluster string) (Spec, error) {
 		},
 		Inputs: []string{keys, b.kubeconfigPath(cluster)},
 	}, nil
+}
+
+// s3Keys are the object store's, in a file as the AWS SDK reads it.
+func (b *Box) s3Keys() string {
+	return fmt.Sprintf("[default]\naws_access_key_id=%s\naws_secret_access_key=%s\n", b.secrets.S3AccessKey, b.secrets.S3SecretKey)
 }
 
 // storageClass makes the default class, whose claims kwok binds.
@@ -146,87 +160,29 @@ func (b *Box) veleroResources(ctx context.Context, cluster string) error {
 	}); err != nil {
 		return fmt.Errorf("making Velero's namespace: %w", err)
 	}
-	// A restore looks for the server's Deployment; the server runs outside.
+	a, err := b.applier(cluster)
+	if err != nil {
+		return err
+	}
+	// A restore looks for the server's Deployment, whose image has the helper
+	// for restored pods; the server runs outside.
 	labels := map[string]string{"app.kubernetes.io/name": "velero"}
-	deployment := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Name: "velero", Labels: labels}, Spec: appsv1.DeploymentSpec{
-		Replicas: new(int32), Selector: &metav1.LabelSelector{MatchLabels: labels},
-		Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "velero", Image: "velero/velero:v1.18.3"}}}},
-	}}
-	if err := b.create(func() error {
-		_, err := client.AppsV1().Deployments(veleroNamespace).Create(ctx, deployment, metav1.CreateOptions{})
-		return err
+	if err := a.object(ctx, &appsv1.Deployment{
+		TypeMeta: metav1.TypeMeta{APIVersion: "apps/v1", Kind: "Deployment"}, ObjectMeta: metav1.ObjectMeta{Name: "velero", Namespace: veleroNamespace, Labels: labels},
+		Spec: appsv1.DeploymentSpec{
+			Replicas: new(int32), Selector: &metav1.LabelSelector{MatchLabels: labels},
+			Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "velero", Image: b.veleroImageRef()}}}},
+		},
 	}); err != nil {
-		return fmt.Errorf("making Velero's deployment: %w", err)
-	}
-	return b.storageLocation(ctx, cluster)
-}
-
-func (b *Box) storageLocation(ctx context.Context, cluster string) error {
-	client, err := b.dynamic(cluster)
-	if err != nil {
 		return err
 	}
-	if err := b.watchOne(ctx, client.Resource(crdResource()), "backupstoragelocations.velero.io", func(o *unstructured.Unstructured) bool {
-		conditions, _, _ := unstructured.NestedSlice(o.Object, "status", "conditions")
-		for _, c := range conditions {
-			if m, ok := c.(map[string]any); ok && m["type"] == "Established" && m["status"] == "True" {
-				return true
-			}
+	if err := b.locationsDefined(ctx, cluster); err != nil {
+		return err
+	}
+	for _, l := range storageLocations(cluster) {
+		if err := b.storageLocation(ctx, a, cluster, l); err != nil {
+			return err
 		}
-		return false
-	}); err != nil {
-		return fmt.Errorf("waiting for Velero's resource definitions: %w", err)
-	}
-	spec := map[string]any{
-		"provider": "aws", "default": true, "objectStorage": map[string]any{"bucket": backupBucket, "prefix": cluster},
-		"config": map[string]any{"region": region, "s3Url": "http://" + b.addr("s3"), "s3ForcePathStyle": "true", "checksumAlgorithm": ""},
-	}
-	location := &unstructured.Unstructured{Object: map[string]any{
-		"apiVersion": "velero.io/v1", "kind": "BackupStorageLocation",
-		"metadata": map[string]any{"name": "default", "namespace": veleroNamespace}, "spec": spec,
-	}}
-	locations := client.Resource(locationResource()).Namespace(veleroNamespace)
-	_, err = locations.Create(ctx, location, metav1.CreateOptions{})
-	switch {
-	case err == nil:
-		b.change("made Velero's storage location")
-		return nil
-	case !apierrors.IsAlreadyExists(err):
-		return fmt.Errorf("making Velero's storage location: %w", err)
-	}
-	have, err := locations.Get(ctx, "default", metav1.GetOptions{})
-	if err != nil {
-		return fmt.Errorf("reading Velero's storage location: %w", err)
-	}
-	if url, _, _ := unstructured.NestedString(have.Object, "spec", "config", "s3Url"); url == "http://"+b.addr("s3") {
-		return nil
-	}
-	have.Object["spec"] = spec // the gateway has another port than before
-	if _, err := locations.Update(ctx, have, metav1.UpdateOptions{}); err != nil {
-		return fmt.Errorf("changing Velero's storage location: %w", err)
-	}
-	b.change("changed Velero's storage location")
-	return nil
-}
-
-func (b *Box) locationAvailable(ctx context.Context, cluster string) error {
-	client, err := b.dynamic(cluster)
-	if err != nil {
-		return err
-	}
-	if err := answers(ctx, "http://"+b.addr("velero-metrics")+"/metrics"); err != nil {
-		return err
-	}
-	last := "none"
-	err = b.watchOne(ctx, client.Resource(locationResource()).Namespace(veleroNamespace), "default", func(o *unstructured.Unstructured) bool {
-		last, _, _ = unstructured.NestedString(o.Object, "status", "phase")
-		// What an earlier server said of the location does not count.
-		text, _, _ := unstructured.NestedString(o.Object, "status", "lastValidationTime")
-		at, err := time.Parse(time.RFC3339, text)
-		return last == "Available" && err == nil && time.Since(at) < 10*time.Second
-	})
-	if err != nil {
-		return fmt.Errorf("waiting for the storage location to be available, its phase is %q: %w", last, err)
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // Network is a cluster's addresses, 10.N.0.0/16:
@@ -135,9 +136,28 @@ func ipNet(a netip.Addr, bits int) *net.IPNet {
 // nodeLink is what the node calls its end of the link.
 const nodeLink = "eth0"
 
+// RemoveLink removes a node's link where it is still there: the kernel clears
+// a namespace away some time after its last process.
+func RemoveLink(name string) error {
+	link, err := netlink.LinkByName(name)
+	if errors.As(err, new(netlink.LinkNotFoundError)) {
+		return nil
+	}
+	if err == nil {
+		err = netlink.LinkDel(link)
+	}
+	if err != nil && !errors.Is(err, unix.ENODEV) {
+		return fmt.Errorf("removing the link %q: %w", name, err)
+	}
+	return nil
+}
+
 // addLink makes the link between the host and the namespace of a process, and
 // the host's routes over it. It goes with the namespace.
 func addLink(name string, pid int, n Network) error {
+	if err := RemoveLink(name); err != nil {
+		return err
+	}
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = name
 	veth := &netlink.Veth{LinkAttrs: attrs, PeerName: nodeLink, PeerNamespace: netlink.NsPid(pid)}

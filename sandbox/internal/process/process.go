@@ -62,6 +62,21 @@ func (id ID) Alive() bool {
 	return err == nil && now == id
 }
 
+// StartedAt is when the process started, to the second below.
+func (id ID) StartedAt() (time.Time, error) {
+	raw, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return time.Time{}, fmt.Errorf("reading when the machine was booted: %w", err)
+	}
+	_, rest, _ := strings.Cut(string(raw), "\nbtime ")
+	boot, err := strconv.ParseInt(strings.SplitN(rest, "\n", 2)[0], 10, 64)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("reading when the machine was booted: %w", err)
+	}
+	const ticks = 100 // a second, whatever the kernel's own clock does
+	return time.Unix(boot+int64(id.Start/ticks), 0), nil
+}
+
 // Command says how to start a process.
 type Command struct {
 	Argv []string

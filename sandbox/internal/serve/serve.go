@@ -1,6 +1,6 @@
 // Package serve is the servers that the sandbox's own program is: the image
-// registry, the AWS front, GitLab and the real nodes, each as a process of its
-// own.
+// registry, the AWS front, GitLab, the kubelet of pods that fail on demand and
+// the real nodes, each as a process of its own.
 package serve
 
 import (
@@ -60,6 +60,8 @@ func Run(ctx context.Context, part, config string, w io.Writer) error {
 		return runAWS(ctx, config, logger)
 	case "gitlab":
 		return runGitLab(ctx, config, logger)
+	case "failures":
+		return runFailures(ctx, config, logger)
 	case "node":
 		return runNode(ctx, config, logger)
 	case "node-init":
@@ -67,7 +69,7 @@ func Run(ctx context.Context, part, config string, w io.Writer) error {
 	case "node-policy":
 		return runNodePolicy(ctx, config, logger)
 	default:
-		return fmt.Errorf("serving %q: the parts are registry, aws, gitlab, node, node-init and node-policy", part)
+		return fmt.Errorf("serving %q: the parts are registry, aws, gitlab, failures, node, node-init and node-policy", part)
 	}
 }
 
