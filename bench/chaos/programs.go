@@ -7,7 +7,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 )
 
 // killTests is what the kill schedules of the programs are called.
@@ -17,6 +19,7 @@ const killTests = "^TestKillSchedule"
 // No test may live on an identity that stands in the environment.
 const script = `set -euo pipefail
 trap 'bin/sandbox down' EXIT
+bin/sandbox build
 bin/sandbox up
 eval "$(bin/sandbox env)"
 unset AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_ENDPOINT_URL AWS_REGION KUBECONFIG
@@ -36,13 +39,19 @@ func programs(tool string) func(context.Context, string) ([]row, error) {
 		cmd := exec.CommandContext(ctx, "bash", "-c", script, "chaos", killTests, "./tools/"+tool+"/...")
 		cmd.Dir, cmd.Stdout, cmd.Stderr = root, os.Stderr, os.Stderr
 		cmd.Env = append(os.Environ(), "SLIPWAY_CHAOS="+figures, "SLIPWAY_SANDBOX="+filepath.Join(scratch, "sandbox"))
-		cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+		// With all it started: the shell stops the sandbox when its tests are gone.
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+		cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
 		failed := cmd.Run()
 		raw, err := os.ReadFile(figures)
 		if err != nil {
 			return nil, errors.Join(failed, fmt.Errorf("reading what the tests measured: %w", err))
 		}
-		return parse(string(raw))
+		rows, err := parse(string(raw))
+		if err == nil && failed != nil && !slices.ContainsFunc(rows, func(r row) bool { return r.passed < r.tried }) {
+			return nil, fmt.Errorf("running the tests: nothing was missed, and they failed: %w", failed)
+		}
+		return rows, err
 	}
 }
 

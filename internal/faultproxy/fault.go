@@ -63,7 +63,7 @@ const (
 )
 
 // OversizedBy is more than any of our clients should read.
-const OversizedBy = 256 << 20
+const OversizedBy = 64 << 20
 
 // String returns the fault as the log names it.
 func (f Fault) String() string {

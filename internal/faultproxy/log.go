@@ -29,9 +29,11 @@ func (c Call) String() string {
 // Log keeps every call that the proxies of one world saw, in the order of
 // their arrival.
 type Log struct {
-	mu    sync.Mutex
-	calls []Call
-	trap  *trap
+	mu     sync.Mutex
+	calls  []Call
+	trap   *trap
+	flying int           // mutating calls that are on their way
+	landed chan struct{} // closed when none is any more; nil while nobody waits
 }
 
 // trap stops the n-th call that is a point: before the part sees it, or once
@@ -69,12 +71,46 @@ func (l *Log) arrive(c Call) int {
 	defer l.mu.Unlock()
 	c.Seq = len(l.calls) + 1
 	l.calls = append(l.calls, c)
+	if c.Mutates {
+		l.flying++
+	}
 	if t := l.trap; t != nil && t.seq == 0 && t.is(c) {
 		if t.n--; t.n < 0 {
 			t.seq = c.Seq
 		}
 	}
 	return c.Seq
+}
+
+// land notes that a mutating call has come to its end.
+func (l *Log) land() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.flying--; l.flying == 0 && l.landed != nil {
+		close(l.landed)
+		l.landed = nil
+	}
+}
+
+// settle waits until no mutating call is on its way any more: those of a killed
+// program too are done by the part that has them.
+func (l *Log) settle(ctx context.Context) error {
+	l.mu.Lock()
+	if l.flying == 0 {
+		l.mu.Unlock()
+		return nil
+	}
+	if l.landed == nil {
+		l.landed = make(chan struct{})
+	}
+	landed := l.landed
+	l.mu.Unlock()
+	select {
+	case <-landed:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // set arms a trap for the n-th point from now on, n from 0.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -36,6 +37,7 @@ type Proxy struct {
 	part   Part
 	rules  *rules
 	server *httptest.Server
+	base   context.Context //nolint:containedctx // ends with the proxy
 	end    context.CancelFunc
 	next   *httputil.ReverseProxy
 }
@@ -66,10 +68,13 @@ func Start(c Config) (*Proxy, error) {
 		FlushInterval:  -1, // watches and logs flow as they come
 		ModifyResponse: p.answered,
 		ErrorHandler:   p.failed,
+		ErrorLog:       log.New(io.Discard, "", 0), // the calls say what went wrong
 	}
-	base, end := context.WithCancel(context.Background())
+	var end context.CancelFunc
+	p.base, end = context.WithCancel(context.Background())
 	p.server = httptest.NewUnstartedServer(p)
-	p.server.Config.BaseContext = func(net.Listener) context.Context { return base }
+	p.server.Config.BaseContext = func(net.Listener) context.Context { return p.base }
+	p.server.Config.ErrorLog = log.New(io.Discard, "", 0)
 	p.server.EnableHTTP2 = true
 	p.end = func() { end(); transport.CloseIdleConnections() }
 	if upstream.Scheme == "https" {
@@ -121,11 +126,20 @@ type exchangeKey struct{}
 
 // ServeHTTP applies what the rules and the log's trap say of a call.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	// Else the server takes the rest of the request's body away as soon as the
+	// reply begins, also from a transport that is just about to see its end, and
+	// cuts the reply off.
+	if err := http.NewResponseController(w).EnableFullDuplex(); err != nil {
+		panic(http.ErrAbortHandler)
+	}
 	x := &exchange{call: p.part.describe(r)}
 	x.call.Part, x.call.Method, x.call.Host, x.call.Path = p.part.Name, r.Method, r.Host, r.URL.Path
 	x.fault = p.rules.pick(x.call, r)
 	x.call.Fault = x.fault.String()
 	x.seq = p.Log.arrive(x.call)
+	if x.call.Mutates {
+		defer p.Log.land()
+	}
 	if p.Log.hold(r.Context(), x.seq, false) {
 		panic(http.ErrAbortHandler)
 	}
@@ -142,7 +156,15 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		reply.write(w)
 		return
 	}
-	p.next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x)))
+	ctx := context.WithValue(r.Context(), exchangeKey{}, x)
+	if x.call.Mutates {
+		// A part does what it was sent, also when nobody waits for its reply.
+		whole, cancel := context.WithCancel(context.WithoutCancel(ctx))
+		defer cancel()
+		defer context.AfterFunc(p.base, cancel)()
+		ctx = whole
+	}
+	p.next.ServeHTTP(w, r.WithContext(ctx))
 }
 
 func wait(ctx context.Context, d time.Duration) bool {
@@ -163,7 +185,7 @@ func (p *Proxy) answered(resp *http.Response) error {
 	x, _ := resp.Request.Context().Value(exchangeKey{}).(*exchange)
 	p.Log.answered(x.seq, resp.StatusCode)
 	lost := x.fault.kind == dropAfter
-	if x.call.Mutates && (lost || p.Log.trapped(x.seq)) {
+	if x.call.Mutates && (lost || p.Log.trapped(x.seq)) && resp.StatusCode != http.StatusSwitchingProtocols {
 		// Read to the end: what a part does while it answers is done as well.
 		if _, err := io.Copy(io.Discard, resp.Body); err != nil {
 			return err

@@ -134,8 +134,7 @@ func (s Schedule) all(ctx context.Context, trials []trial, calls int) ([]outcome
 		next <- i
 	}
 	close(next)
-	group, ctx := errgroup.WithContext(ctx)
-	work := func(worker int) error {
+	work := func(ctx context.Context, worker int) error {
 		for i := range next {
 			o, err := s.try(ctx, worker, trials[i], calls)
 			if err != nil {
@@ -146,10 +145,11 @@ func (s Schedule) all(ctx context.Context, trials []trial, calls int) ([]outcome
 		return nil
 	}
 	if s.Workers <= 1 {
-		return outcomes, work(0)
+		return outcomes, work(ctx, 0)
 	}
+	group, ctx := errgroup.WithContext(ctx)
 	for worker := range s.Workers {
-		group.Go(func() error { return work(worker) })
+		group.Go(func() error { return work(ctx, worker) })
 	}
 	return outcomes, group.Wait()
 }
@@ -210,6 +210,9 @@ func (s Schedule) try(ctx context.Context, worker int, t trial, calls int) (outc
 	if call == nil {
 		s.Progress("trial at call %d of %d: the program ended before it came", t.n+1, calls)
 		return outcome{}, nil
+	}
+	if err := w.Log.settle(ctx); err != nil {
+		return outcome{}, err
 	}
 	miss := &Miss{Point: fmt.Sprintf("%s call %d of %d, %s", map[bool]string{false: "before", true: "after"}[t.after], t.n+1, calls, call), Killed: killed}
 	if w.Between != nil {

@@ -71,7 +71,7 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	w.s3 = s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true })
-	w.rights(box.Clusters["nonprod"].Kubeconfig)
+	w.kubeconfig = w.rights(box.Clusters["nonprod"].Kubeconfig)
 	w.write("snapshot.json", `{"apiVersion": "slipway/v1", "kind": "LandscapeSnapshot", "name": "nsflow", "region": "eu-central-1",
  "clusters": {"nonprod": {"account": "nonprod", "region": "eu-central-1", "eksName": "nsflow-nonprod"}},
  "services": {"orders": {"environments": ["dev"]}, "catalog": {"environments": ["dev"]}},
@@ -94,7 +94,7 @@ func (w *world) write(name, text string) {
 
 // rights applies platform/rbac/backup.yaml under names of the test's own, binds
 // it to a group of the test's own, and makes a kubeconfig of that group.
-func (w *world) rights(admin string) {
+func (w *world) rights(admin string) string {
 	t := w.t
 	t.Helper()
 	raw, err := os.ReadFile("../../platform/rbac/backup.yaml")
@@ -143,17 +143,24 @@ func (w *world) rights(admin string) {
 	w.cleanup(func(ctx context.Context) error {
 		return w.client.RbacV1().RoleBindings("velero").Delete(ctx, name.Name, metav1.DeleteOptions{})
 	})
+	return w.impersonating(admin)
+}
+
+// impersonating returns an administrator's kubeconfig, as the group of rights.
+func (w *world) impersonating(admin string) string {
+	w.t.Helper()
 	kc, err := clientcmd.LoadFromFile(admin)
 	if err != nil {
-		t.Fatal(err)
+		w.t.Fatal(err)
 	}
 	for _, user := range kc.AuthInfos {
-		user.Impersonate, user.ImpersonateGroups = "backup-"+w.suffix, []string{group, "system:authenticated"}
+		user.Impersonate, user.ImpersonateGroups = "backup-"+w.suffix, []string{"slipway:backup-" + w.suffix, "system:authenticated"}
 	}
-	w.kubeconfig = filepath.Join(w.dir, "kubeconfig")
-	if err := clientcmd.WriteToFile(api.Config{Clusters: kc.Clusters, AuthInfos: kc.AuthInfos, Contexts: kc.Contexts, CurrentContext: kc.CurrentContext}, w.kubeconfig); err != nil {
-		t.Fatal(err)
+	path := filepath.Join(w.dir, "kubeconfig")
+	if err := clientcmd.WriteToFile(api.Config{Clusters: kc.Clusters, AuthInfos: kc.AuthInfos, Contexts: kc.Contexts, CurrentContext: kc.CurrentContext}, path); err != nil {
+		w.t.Fatal(err)
 	}
+	return path
 }
 
 func (w *world) cleanup(do func(context.Context) error) {
@@ -252,7 +259,7 @@ func (w *world) slipway(cancelAt string, args ...string) (code int, out, log str
 func (w *world) slipwayWith(ctx context.Context, log1 *trigger, args ...string) (code int, out, log string) {
 	w.t.Helper()
 	var stdout bytes.Buffer
-	args = append(append([]string{"slipway-backup"}, args...), "--landscape", filepath.Join(w.dir, "snapshot.json"), "--report-dir", w.report(), "--output", "json")
+	args = append(append([]string{"slipway-backup"}, args...), w.common()...)
 	env := func(name string) string {
 		if strings.HasPrefix(name, "AWS_") {
 			return os.Getenv(name)
@@ -261,6 +268,10 @@ func (w *world) slipwayWith(ctx context.Context, log1 *trigger, args ...string) 
 	}
 	code = tool.Start(ctx, args, env, tool.Streams{In: strings.NewReader(""), Out: &stdout, Err: log1}, "test", cmd.Program())
 	return code, stdout.String(), log1.log.String()
+}
+
+func (w *world) common() []string {
+	return []string{"--landscape", filepath.Join(w.dir, "snapshot.json"), "--report-dir", w.report(), "--output", "json"}
 }
 
 func (w *world) report() string { return filepath.Join(w.dir, "report") }
@@ -273,16 +284,17 @@ func (w *world) cluster(verb string, more ...string) []string {
 	return append(args, more...)
 }
 
-// leftovers are what drills of this test left in the cluster.
+// leftovers are what drills of this test left in the cluster. A namespace that a
+// restore has made again has no label of ours, so the names decide.
 func (w *world) leftovers() []string {
 	w.t.Helper()
 	var out []string
-	namespaces, err := w.client.CoreV1().Namespaces().List(w.t.Context(), metav1.ListOptions{LabelSelector: "slipway.dev/drill"})
+	namespaces, err := w.client.CoreV1().Namespaces().List(w.t.Context(), metav1.ListOptions{})
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	for _, ns := range namespaces.Items {
-		if strings.HasSuffix(ns.Name, w.suffix) {
+		if strings.HasPrefix(ns.Name, "drill-") && strings.HasSuffix(ns.Name, w.suffix) {
 			out = append(out, ns.Name)
 		}
 	}

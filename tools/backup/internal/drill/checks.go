@@ -183,10 +183,7 @@ func (d *drill) cleanUp(ctx context.Context) error {
 
 func (d *drill) takeAway(ctx context.Context) error {
 	if d.restore != nil && !velero.Ended(d.restore.Status.Phase) {
-		// A restore that still runs would make the namespaces again.
-		if _, err := d.o.Velero.WaitRestore(ctx, d.r.Name); err != nil {
-			d.run.Log.Printf("restore %s has not ended: %v", d.r.Name, err)
-		}
+		d.area.Settle(ctx, d.r.Name)
 	}
 	// A call that was cancelled may have been done all the same, so the cluster
 	// is asked as well as our own memory.

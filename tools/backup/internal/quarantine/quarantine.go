@@ -154,6 +154,8 @@ type Leftover struct {
 	Expires time.Time `json:"expires"`
 	Expired bool      `json:"expired"`
 	Deleted bool      `json:"deleted"`
+
+	running bool // a restore that has not ended
 }
 
 // Find returns everything that drills left in the cluster.
@@ -171,7 +173,9 @@ func (a Area) Find(ctx context.Context, now time.Time) ([]Leftover, error) {
 		return nil, err
 	}
 	for _, r := range restores {
-		out = append(out, leftover("Restore", r.Meta.Name, r.Meta.UID, r.Meta.Labels, now))
+		l := leftover("Restore", r.Meta.Name, r.Meta.UID, r.Meta.Labels, now)
+		l.running = !velero.Ended(r.Status.Phase)
+		out = append(out, l)
 	}
 	return out, nil
 }
@@ -186,11 +190,25 @@ func leftover(kind, name, uid string, labels map[string]string, now time.Time) L
 	return l
 }
 
+// Settle waits for the end of a restore, or until it makes no progress: one
+// that still runs would make the namespaces again that are taken away from it,
+// without a policy and without our label.
+func (a Area) Settle(ctx context.Context, restore string) {
+	if _, err := a.Velero.WaitRestore(ctx, restore); err != nil {
+		a.Log("restore %s has not ended: %v", restore, err)
+	}
+}
+
 // Sweep deletes what has expired, and returns all there was.
 func (a Area) Sweep(ctx context.Context, now time.Time) ([]Leftover, error) {
 	all, err := a.Find(ctx, now)
 	if err != nil {
 		return nil, err
+	}
+	for _, l := range all {
+		if l.Expired && l.running {
+			a.Settle(ctx, l.Name)
+		}
 	}
 	var errs []error
 	for i, l := range all {

@@ -1,0 +1,128 @@
+package faultproxy_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+
+	"gitlab.com/slipway/slipway/internal/faultproxy"
+)
+
+// schedule kills one of the programs of this package; converged is that each
+// thing was made once.
+func schedule(t *testing.T, program string) faultproxy.Schedule {
+	return faultproxy.Schedule{World: func(context.Context, int) (*faultproxy.World, error) {
+		s := &store{made: map[string]int{}}
+		server := httptest.NewServer(s)
+		p := start(t, faultproxy.Config{Part: faultproxy.GitLab(), Upstream: server.URL})
+		return &faultproxy.World{Log: p.Log, Close: func() { p.Close(); server.Close() },
+			Command: func() *exec.Cmd {
+				cmd := exec.Command(os.Args[0])
+				cmd.Env = append(os.Environ(), "FAULTPROXY_PROGRAM="+program, "FAULTPROXY_URL="+p.URL)
+				return cmd
+			},
+			Check: func(_ context.Context, next faultproxy.Run) error {
+				if next.Code != 0 || !strings.Contains(next.Output, "done") {
+					return fmt.Errorf("it exited with %d", next.Code)
+				}
+				if got := s.count(); !maps.Equal(got, map[string]int{"a": 1, "b": 1}) {
+					return fmt.Errorf("made %v", got)
+				}
+				return nil
+			}}, nil
+	}}
+}
+
+func TestScheduleOfACarefulProgram(t *testing.T) {
+	for _, workers := range []int{1, 3} {
+		s := schedule(t, "careful")
+		s.Workers = workers
+		r, err := s.Run(t.Context())
+		if err != nil || r.Tried != 4 || r.Passed != 4 || len(r.Misses) != 0 || r.Unreached != 0 {
+			t.Errorf("with %d workers: %+v, %v", workers, r, err)
+		}
+		if len(r.Calls) != 2 || r.Calls[1].String() != "gitlab PUT (PUT /b)" {
+			t.Errorf("the calls are %v", r.Calls)
+		}
+	}
+}
+
+func TestScheduleNamesWhatIsMissed(t *testing.T) {
+	r, err := schedule(t, "careless").Run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var points []string
+	for _, m := range r.Misses {
+		points = append(points, m.Point+": "+m.Err.Error())
+	}
+	want := []string{
+		"after call 1 of 2, gitlab POST (POST /a): made map[a:2 b:1]",
+		"before call 2 of 2, gitlab POST (POST /b): made map[a:2 b:1]",
+		"after call 2 of 2, gitlab POST (POST /b): made map[a:2 b:2]",
+	}
+	if r.Tried != 4 || r.Passed != 1 || !slices.Equal(points, want) {
+		t.Errorf("%d/%d, missed %q", r.Passed, r.Tried, points)
+	}
+}
+
+func TestScheduleSamplesBySeed(t *testing.T) {
+	sampled := func(seed uint64) []string {
+		s := schedule(t, "careless")
+		s.Sample, s.Seed = 2, seed
+		var said []string
+		s.Progress = func(format string, args ...any) { said = append(said, fmt.Sprintf(format, args...)) }
+		if r, err := s.Run(t.Context()); err != nil || r.Tried != 2 {
+			t.Errorf("%+v, %v", r, err)
+		}
+		return said
+	}
+	if a, b := sampled(7), sampled(7); !slices.Equal(a, b) {
+		t.Errorf("the same seed chose %q and %q", a, b)
+	}
+}
+
+func TestScheduleThatCannotBeMeasured(t *testing.T) {
+	broken := schedule(t, "careful")
+	world := broken.World
+	broken.World = func(ctx context.Context, worker int) (*faultproxy.World, error) {
+		w, err := world(ctx, worker)
+		w.Check = func(context.Context, faultproxy.Run) error { return errors.New("nothing is ever right") }
+		return w, err
+	}
+	if _, err := broken.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "a run that was left alone does not pass: nothing is ever right") {
+		t.Errorf("a program that fails by itself: %v", err)
+	}
+	none := schedule(t, "careful")
+	none.Is = func(faultproxy.Call) bool { return false }
+	if _, err := none.Run(t.Context()); err == nil {
+		t.Error("a schedule without a point was measured")
+	}
+}
+
+// TestScheduleOfAShorterRun: a trial whose call never comes is counted apart.
+func TestScheduleOfAShorterRun(t *testing.T) {
+	s := schedule(t, "careful")
+	world, runs := s.World, 0
+	s.World = func(ctx context.Context, worker int) (*faultproxy.World, error) {
+		w, err := world(ctx, worker)
+		if runs++; runs > 1 { // the trials find it all made
+			cmd := w.Command()
+			if out, err := cmd.CombinedOutput(); err != nil {
+				return nil, fmt.Errorf("%w: %s", err, out)
+			}
+		}
+		return w, err
+	}
+	r, err := s.Run(t.Context())
+	if err != nil || r.Tried != 0 || r.Unreached != 4 {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
