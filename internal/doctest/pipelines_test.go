@@ -195,3 +195,32 @@ func TestExampleBuildFailsWhereItsToolDoes(t *testing.T) {
 		}
 	}
 }
+
+// TestLandscapeIsCheckedInMergeRequests: a merge request's pipeline compiles the
+// landscape and does nothing else.
+func TestLandscapeIsCheckedInMergeRequests(t *testing.T) {
+	w := newWorld(t)
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, ".gitlab-ci.yml"), "stages: [bootstrap]\ninclude: [{project: slipway/slipway, ref: 1.0.0, file: ci-templates/bootstrap.yml}]\n")
+	w.push(dir, "nsflow/orders", "")
+	if _, jobs := w.newest(service); jobs["bootstrap"] == nil || jobs["bootstrap"].Status != "success" || len(jobs) != 1 {
+		t.Errorf("the default branch has the jobs %v", jobs)
+	}
+	str := gitlab.Ptr[string]
+	if _, _, err := w.api.Commits.CreateCommit(service, &gitlab.CreateCommitOptions{Branch: str("change"), StartBranch: str("main"), CommitMessage: str("change"),
+		Actions: []*gitlab.CommitActionOptions{{Action: gitlab.Ptr(gitlab.FileCreate), FilePath: str("x"), Content: str("x")}}}); err != nil {
+		t.Fatal(err)
+	}
+	mr, _, err := w.api.MergeRequests.CreateMergeRequest(service, &gitlab.CreateMergeRequestOptions{SourceBranch: str("change"), TargetBranch: str("main"), Title: str("change")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, _, err := w.api.MergeRequests.CreateMergeRequestPipeline(service, mr.IID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	jobs := w.follow(service, p.ID)
+	if log := w.log(service, jobs["bootstrap-compile"]); len(jobs) != 1 || !strings.Contains(log, "ran slipway-bootstrap compile") {
+		t.Errorf("the merge request has the jobs %v:\n%s", jobs, log)
+	}
+}
