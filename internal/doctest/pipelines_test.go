@@ -169,6 +169,46 @@ func (w *world) log(project int64, j *gitlab.Job) string {
 	return string(text)
 }
 
+// TestDrillEndsWithSeven: a drill whose evidence is not good enough fails its
+// pipeline, unless the project says otherwise; the sweep runs by its own rule.
+func TestDrillEndsWithSeven(t *testing.T) {
+	w := newWorld(t)
+	for tolerate, want := range map[string]string{"": "failed", "tolerate-unproven: true, ": "success"} {
+		dir := t.TempDir()
+		write(t, filepath.Join(dir, ".gitlab-ci.yml"), `spec: {inputs: {task: {default: none}}}
+---
+stages: [drill]
+include:
+  - project: slipway/slipway
+    ref: 1.0.0
+    file: ci-templates/drill.yml
+    inputs: {`+tolerate+`rule: '"$[[ inputs.task ]]" == "drill"', sweep-rule: '"$[[ inputs.task ]]" == "sweep" || "$[[ inputs.task ]]" == "both"'}
+none: {stage: drill, script: ["true"]}
+`)
+		project := map[string]int64{"failed": environments, "success": service}[want]
+		w.push(dir, map[string]string{"failed": "nsflow/environments", "success": "nsflow/orders"}[want], "")
+		start := func(task string) (string, map[string]*gitlab.Job) {
+			p, _, err := w.api.Pipelines.CreatePipeline(project, &gitlab.CreatePipelineOptions{Ref: gitlab.Ptr("main"),
+				Inputs: gitlab.PipelineInputsOption{"task": gitlab.NewPipelineInputValue(task)}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			jobs := w.follow(project, p.ID)
+			if p, _, err = w.api.Pipelines.GetPipeline(project, p.ID); err != nil {
+				t.Fatal(err)
+			}
+			return p.Status, jobs
+		}
+		status, jobs := start("drill")
+		if status != want || jobs["drill"] == nil || jobs["drill"].Status != "failed" || jobs["drill"].AllowFailure != (want == "success") || jobs["sweep"] != nil {
+			t.Errorf("with %q, the pipeline is %s, want %s: %v\n%s", tolerate, status, want, jobs, w.log(project, jobs["drill"]))
+		}
+		if status, jobs = start("sweep"); status != "success" || jobs["drill"] != nil || !strings.Contains(w.log(project, jobs["sweep"]), "ran slipway-backup sweep") {
+			t.Errorf("the sweep's pipeline is %s: %v", status, jobs)
+		}
+	}
+}
+
 // TestExampleBuildFailsWhereItsToolDoes: the example's build logs in without
 // the password on a command line, and does not hand on an image that it has not.
 func TestExampleBuildFailsWhereItsToolDoes(t *testing.T) {
