@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -159,6 +160,30 @@ func hasFlag(help, program, variable string) bool {
 		}
 	}
 	return false
+}
+
+// TestTemplateJobsAreWhole: every job shows GitLab the report its program
+// writes, and is tried again where the program says that it is worth it.
+func TestTemplateJobsAreWhole(t *testing.T) {
+	// compile asks nobody, and what is left of an apply is a person's to look at.
+	once := []string{"slipway-bootstrap compile", "slipway-terraform apply"}
+	for file, tpl := range templates(t) {
+		for name, j := range tpl.jobs {
+			where := file + ", job " + name
+			program, _, _ := strings.Cut(j.Script[0], " ")
+			if want := j.Variables[tool.EnvName(program, "report-dir")] + "/" + program + ".xml"; j.Artifacts.Reports.JUnit != want {
+				t.Errorf("%s: the junit report is %q, and the program writes %q", where, j.Artifacts.Reports.JUnit, want)
+			}
+			if want := !slices.Contains(once, j.Script[0]); slices.Equal(j.Retry.Codes, []int{tool.Temporary}) != want {
+				t.Errorf("%s: retries on the exit codes %v", where, j.Retry.Codes)
+			}
+			for _, r := range j.Rules {
+				if !strings.HasPrefix(r.If, "$CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH") && r.If != `$CI_PIPELINE_SOURCE == "merge_request_event"` {
+					t.Errorf("%s: the rule %q lets it run on other branches", where, r.If)
+				}
+			}
+		}
+	}
 }
 
 // TestTemplatesOutlastTheirPrograms: GitLab kills a job that the program would
