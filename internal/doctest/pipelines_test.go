@@ -169,6 +169,37 @@ func (w *world) log(project int64, j *gitlab.Job) string {
 	return string(text)
 }
 
+// TestMonorepo: each of a monorepo's services gets its own bundle promoted.
+func TestMonorepo(t *testing.T) {
+	w := newWorld(t)
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, ".gitlab-ci.yml"), `stages: [deploy, release, promote]
+include:
+  - {project: slipway/slipway, ref: 1.0.0, file: ci-templates/microservice.yml, inputs: {prefix: orders-, service: orders, dir: orders}}
+  - {project: slipway/slipway, ref: 1.0.0, file: ci-templates/microservice.yml, inputs: {prefix: refunds-, service: refunds, dir: refunds}}
+`)
+	w.push(dir, "nsflow/orders", "")
+	pipeline, jobs := w.newest(service)
+	for _, one := range []string{"orders", "refunds"} {
+		button := jobs[one+"-promote: [stage]"]
+		if button == nil || button.Status != "manual" {
+			t.Fatalf("%s has no button: %v\n%s", one, jobs, w.log(service, jobs[one+"-bundle"]))
+		}
+		if _, _, err := w.api.Jobs.PlayJob(service, button.ID, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	jobs = w.follow(service, pipeline)
+	for _, one := range []string{"orders", "refunds"} {
+		log := w.log(service, jobs[one+"-promote: [stage]"])
+		for _, want := range []string{"ran slipway-promote request", "with SLIPWAY_BUNDLE=bundle-of-" + one, "with SLIPWAY_PROMOTE_SERVICE=" + one, "with SLIPWAY_PROMOTE_TO=stage"} {
+			if !strings.Contains(log, want) {
+				t.Errorf("the button of %s lacks %q:\n%s", one, want, log)
+			}
+		}
+	}
+}
+
 // TestDrillEndsWithSeven: a drill whose evidence is not good enough fails its
 // pipeline, unless the project says otherwise; the sweep runs by its own rule.
 func TestDrillEndsWithSeven(t *testing.T) {
