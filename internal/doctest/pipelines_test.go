@@ -175,7 +175,7 @@ func TestMonorepo(t *testing.T) {
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, ".gitlab-ci.yml"), `stages: [deploy, release, promote]
 include:
-  - {project: slipway/slipway, ref: 1.0.0, file: ci-templates/microservice.yml, inputs: {prefix: orders-, service: orders, dir: orders}}
+  - {project: slipway/slipway, ref: 1.0.0, file: ci-templates/microservice.yml, inputs: {prefix: orders-, service: orders, dir: orders, landscape: "gitlab:nsflow/platform"}}
   - {project: slipway/slipway, ref: 1.0.0, file: ci-templates/microservice.yml, inputs: {prefix: refunds-, service: refunds, dir: refunds}}
 `)
 	w.push(dir, "nsflow/orders", "")
@@ -197,6 +197,9 @@ include:
 				t.Errorf("the button of %s lacks %q:\n%s", one, want, log)
 			}
 		}
+	}
+	if log := w.log(service, jobs["orders-deploy: [dev]"]); !strings.Contains(log, "with SLIPWAY_DEPLOY_LANDSCAPE=gitlab:nsflow/platform\n") {
+		t.Errorf("the deployment does not get the landscape:\n%s", log)
 	}
 }
 

@@ -141,6 +141,10 @@ func TestTemplateVariablesAreFlags(t *testing.T) {
 				t.Errorf("%s, job %s: %s --help: %v", file, name, j.Script[0], err)
 				continue
 			}
+			landscape := tool.EnvName(words[0], "landscape")
+			if hasFlag(string(help), words[0], landscape) && j.Variables[landscape] != "input-landscape" {
+				t.Errorf("%s, job %s: %s is %q, not the input landscape", file, name, landscape, j.Variables[landscape])
+			}
 			for variable := range j.Variables {
 				if !hasFlag(string(help), words[0], variable) {
 					t.Errorf("%s, job %s: %s is no flag of %q", file, name, variable, j.Script[0])
