@@ -37,13 +37,17 @@ type Options struct {
 	Now         func() time.Time
 }
 
+// sweepTime is how long the leftovers of earlier drills may take to be deleted.
+const sweepTime = 2 * time.Minute
+
 // Run runs the drill. The clean-up is done whatever happened before.
 func Run(ctx context.Context, run *tool.Run, o Options) (*Result, error) {
+	area := quarantine.Area{Cluster: o.Cluster, Velero: o.Velero, Log: run.Log.Printf}
+	sweep(ctx, run, area, o.Now)
 	start := o.Now().UTC()
-	d := &drill{run: run, o: o, start: start, r: &Result{
+	d := &drill{run: run, o: o, area: area, start: start, r: &Result{
 		Name: "drill-" + o.Drill.Source.Schedule + "-" + start.Format(config.DateForm), Schedule: o.Drill.Source.Schedule,
 		Environment: o.Environment, Cluster: o.Drill.Target.Cluster, Declared: start, Excluded: excluded()}}
-	d.area = quarantine.Area{Cluster: o.Cluster, Velero: o.Velero, Log: run.Log.Printf}
 	bounded, cancel := tool.Deadline(ctx, o.Timeout, "the drill")
 	err := d.all(bounded)
 	if errors.Is(bounded.Err(), context.DeadlineExceeded) && tool.CodeOf(err) == tool.Failed {
@@ -84,7 +88,7 @@ type drill struct {
 	artifact *artifact.Artifact
 	targets  map[string]string // source namespace to quarantine
 	making   bool              // from the first call on that makes something
-	made     []quarantine.Namespace
+	made     []quarantine.Leftover
 	restore  *velero.Restore // set once it was asked for
 }
 
@@ -111,7 +115,30 @@ func (d *drill) all(ctx context.Context) error {
 	return nil
 }
 
-// ask makes sure that Velero answers, and takes away what earlier drills left.
+// sweep takes away what earlier drills left, before the clock of this one
+// starts: it is no part of a recovery, and one that hangs keeps no drill from
+// being done.
+func sweep(ctx context.Context, run *tool.Run, area quarantine.Area, now func() time.Time) {
+	ctx, cancel := tool.Deadline(ctx, sweepTime, "the sweep of earlier drills")
+	defer cancel()
+	var left []quarantine.Leftover
+	err := run.Step(ctx, "sweep what earlier drills left", func(ctx context.Context) error {
+		var err error
+		left, err = area.Sweep(ctx, now())
+		return err
+	})
+	if err != nil {
+		run.Log.Printf("%v", err)
+		run.Report.Find(report.Finding{Level: "warning", Class: "leftover", Message: err.Error(), Next: "slipway-backup sweep says what is left, and tries again"})
+	}
+	for _, l := range left {
+		if !l.Deleted && !l.Expired {
+			run.Log.Printf("%s %s of drill %s is still there, until %s", l.Kind, l.Name, l.Drill, l.Expires.Format(time.RFC3339))
+		}
+	}
+}
+
+// ask makes sure that Velero answers.
 func (d *drill) ask(ctx context.Context) error {
 	version, err := d.o.Velero.Probe(ctx)
 	if err != nil {
@@ -119,13 +146,7 @@ func (d *drill) ask(ctx context.Context) error {
 	}
 	d.r.VeleroVersion = version
 	d.run.Log.Printf("Velero%s answers", velero.Spaced(version))
-	left, err := d.area.Sweep(ctx, d.o.Now())
-	for _, l := range left {
-		if !l.Deleted {
-			d.run.Log.Printf("%s %s of drill %s is still there, until %s", l.Kind, l.Name, l.Drill, l.Expires.Format(time.RFC3339))
-		}
-	}
-	return err
+	return nil
 }
 
 // choose takes the newest backup that Velero calls completed.
@@ -237,8 +258,8 @@ func (d *drill) quarantine(ctx context.Context) error {
 		source := d.r.Sources[service]
 		ns, err := d.area.Make(ctx, quarantine.Spec{Name: d.targets[source], Drill: d.r.Name, Service: service,
 			Expires: d.start.Add(d.o.Drill.Target.TTL.Std()), PodSecurity: podSecurity(d.artifact, source)})
-		if ns.Name != "" {
-			d.made = append(d.made, ns)
+		if ns != nil {
+			d.made = append(d.made, *ns)
 		}
 		if err != nil {
 			return err

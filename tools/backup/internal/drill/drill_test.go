@@ -1,6 +1,7 @@
 package drill
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -9,10 +10,15 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"gitlab.com/slipway/slipway/pkg/joblog"
+	"gitlab.com/slipway/slipway/pkg/kube"
+	"gitlab.com/slipway/slipway/pkg/report"
+	"gitlab.com/slipway/slipway/pkg/tool"
 	"gitlab.com/slipway/slipway/pkg/yamlfile"
 	"gitlab.com/slipway/slipway/tools/backup/internal/artifact"
 	"gitlab.com/slipway/slipway/tools/backup/internal/config"
 	"gitlab.com/slipway/slipway/tools/backup/internal/cover"
+	"gitlab.com/slipway/slipway/tools/backup/internal/quarantine"
 	"gitlab.com/slipway/slipway/tools/backup/internal/velero"
 )
 
@@ -172,5 +178,20 @@ func TestUnprovenIsSaid(t *testing.T) {
 	r.unproven(&config.Drill{})
 	if fmt.Sprint(r.Unproven) != "[data unproven: no check compared the restored data of 1 claims with the source]" {
 		t.Errorf("unproven %q", r.Unproven)
+	}
+}
+
+// TestSweepDoesNotEndTheDrill: what earlier drills left is told, whatever
+// becomes of it.
+func TestSweepDoesNotEndTheDrill(t *testing.T) {
+	cluster, err := kube.New(kube.Config{Endpoint: "http://127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	run := &tool.Run{Log: joblog.New(&log, false), Report: report.New("slipway-backup", "drill", "test")}
+	sweep(t.Context(), run, quarantine.Area{Cluster: cluster, Log: run.Log.Printf}, time.Now)
+	if f := run.Report.Findings; len(f) != 1 || f[0].Class != "leftover" || !strings.Contains(f[0].Message, "looking for quarantine namespaces") {
+		t.Errorf("findings %+v\n%s", f, log.String())
 	}
 }

@@ -241,8 +241,8 @@ func (c *Client) wait(ctx context.Context, gvr schema.GroupVersionResource, name
 	return err
 }
 
-// DeleteRestore deletes a restore and waits until it is gone: the server takes
-// what it keeps of it out of the bucket before.
+// DeleteRestore asks for the deletion of a restore, where it still is the one
+// with the uid, if that is known. One that is not there is no error.
 func (c *Client) DeleteRestore(ctx context.Context, name, uid string) error {
 	opts := metav1.DeleteOptions{}
 	if uid != "" {
@@ -253,9 +253,12 @@ func (c *Client) DeleteRestore(ctx context.Context, name, uid string) error {
 	if apierrors.IsNotFound(err) {
 		return nil
 	}
-	if err != nil {
-		return fmt.Errorf("deleting restore %q: %w", name, err)
-	}
-	_, err = c.Cluster.Until(ctx, restores(), c.Namespace, name, func(u *unstructured.Unstructured) (bool, error) { return u == nil, nil })
+	return c.explain(err)
+}
+
+// RestoreGone waits until a restore is gone: the server takes what it keeps of
+// it out of the bucket before.
+func (c *Client) RestoreGone(ctx context.Context, name string) error {
+	_, err := c.Cluster.Until(ctx, restores(), c.Namespace, name, func(u *unstructured.Unstructured) (bool, error) { return u == nil, nil })
 	return err
 }
