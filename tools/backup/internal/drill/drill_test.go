@@ -1,9 +1,14 @@
 package drill
 
 import (
+	"archive/tar"
 	"bytes"
+	"compress/gzip"
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -78,6 +83,7 @@ func TestHazards(t *testing.T) {
 		"kept volume":    {volume, `{"spec":{"persistentVolumeReclaimPolicy":"Retain","claimRef":{"namespace":"a","name":"d"}}}`, nil, "mount production's own volume"},
 		"kept, covered":  {volume, `{"spec":{"persistentVolumeReclaimPolicy":"Retain","claimRef":{"namespace":"a","name":"d"}}}`, covered, ""},
 		"kept, no claim": {volume, `{"spec":{"persistentVolumeReclaimPolicy":"Retain"}}`, covered, "mount production's own volume"},
+		"external ip":    {service, `{"spec":{"externalIPs":["192.0.2.1"]}}`, nil, "has the external addresses [192.0.2.1]"},
 		"own kind":       {artifact.Key{Resource: "things.example.com", Namespace: "a", Name: "s"}, `{"spec":{"type":{"a":1}}}`, nil, ""},
 	} {
 		got := strings.Join(hazards(&artifact.Artifact{Items: item(t, c.key, c.raw), Volumes: c.volumes}), "\n")
@@ -85,6 +91,72 @@ func TestHazards(t *testing.T) {
 			t.Errorf("%s: %q, want %q", name, got, c.want)
 		}
 	}
+}
+
+// TestHazardsOfPods: a pod that is not held by the quarantine's policy is
+// refused, whichever object makes it.
+func TestHazardsOfPods(t *testing.T) {
+	ways := map[string]string{
+		`{"containers":[{"ports":[{"containerPort":80}]}],"volumes":[{"name":"v","emptyDir":{}}]}`: "",
+		`{"hostNetwork":true}`: "has hostNetwork",
+		`{"hostPID":true}`:     "has hostPID",
+		`{"hostIPC":true}`:     "has hostIPC",
+		`{"volumes":[{"name":"v","hostPath":{"path":"/var/run"}}]}`:                `mounts "/var/run" of its node (volume v)`,
+		`{"containers":[{"name":"c","ports":[{"hostPort":5432}]}]}`:                "takes port 5432 of its node (container c)",
+		`{"initContainers":[{"name":"i","ports":[{"hostPort":1}]}]}`:               "takes port 1 of its node (container i)",
+		`{"hostNetwork":true,"volumes":[{"name":"v","hostPath":{"path":"/var"}}]}`: `mounts "/var" of its node`,
+	}
+	for _, resource := range []string{"pods", "deployments.apps", "statefulsets.apps", "daemonsets.apps", "replicasets.apps", "replicationcontrollers", "jobs.batch"} {
+		for spec, want := range ways {
+			if resource != "pods" {
+				spec = `{"template":{"spec":` + spec + `}}`
+			}
+			if resource == "jobs.batch" {
+				want = "" // none is restored
+			}
+			got := strings.Join(hazards(archived(t, resource, `{"apiVersion":"v1","kind":"K","metadata":{"name":"n","namespace":"a"},"spec":`+spec+`}`)), "\n")
+			if want == "" && got != "" || !strings.Contains(got, want) {
+				t.Errorf("%s with %s: %q, want %q", resource, spec, got, want)
+			}
+		}
+	}
+	ofJob := `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"n","namespace":"a","labels":{"batch.kubernetes.io/job-name":"j"}},"spec":{"hostNetwork":true}}`
+	if got := hazards(archived(t, "pods", ofJob)); len(got) > 0 {
+		t.Errorf("the pod of a job is not restored, and was refused: %q", got)
+	}
+}
+
+// archived reads one object of namespace a, called n, as it lies in a bucket.
+func archived(t *testing.T, resource, raw string) *artifact.Artifact {
+	t.Helper()
+	var packed bytes.Buffer
+	z := gzip.NewWriter(&packed)
+	w := tar.NewWriter(z)
+	if err := w.WriteHeader(&tar.Header{Name: "resources/" + resource + "/namespaces/a/n.json", Typeflag: tar.TypeReg, Mode: 0o600, Size: int64(len(raw))}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(w, raw); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(w.Close(), z.Close()); err != nil {
+		t.Fatal(err)
+	}
+	a, err := artifact.Read(t.Context(), bucket(packed.Bytes()), "", "b")
+	if err != nil || len(a.Items) != 1 {
+		t.Fatalf("read %+v, %v", a, err)
+	}
+	return a
+}
+
+// bucket holds the archive of a backup called b, and nothing else.
+type bucket []byte
+
+func (b bucket) List(context.Context, string) ([]artifact.Object, error) {
+	return []artifact.Object{{Key: "backups/b/b.tar.gz", Size: int64(len(b))}}, nil
+}
+
+func (b bucket) Open(context.Context, string) (io.ReadCloser, error) {
+	return io.NopCloser(bytes.NewReader(b)), nil
 }
 
 func TestPodSecurity(t *testing.T) {
