@@ -326,6 +326,10 @@ func TestBackupAndDrill(t *testing.T) {
 		t.Fatalf("run ended %d (%v): %+v\n%s", code, err, backup, log)
 	}
 
+	if strings.Contains(log, "not followed") {
+		t.Errorf("the rights of platform/rbac do not show how far the data of volumes is:\n%s", log)
+	}
+
 	before, err := w.client.AppsV1().Deployments(source).Get(t.Context(), "orders", metav1.GetOptions{})
 	if err != nil {
 		t.Fatal(err)

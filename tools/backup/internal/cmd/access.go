@@ -25,7 +25,7 @@ func clusterFlags() []cli.Flag {
 		&cli.StringFlag{Name: "kubeconfig", Usage: "`FILE` to reach the cluster with, for people (default: as the landscape's backup role)"},
 		&cli.StringFlag{Name: "context", Usage: "`CONTEXT` of the kubeconfig"},
 		&cli.StringFlag{Name: "velero-namespace", Value: "velero", Usage: "`NAMESPACE` of Velero"},
-		&cli.DurationFlag{Name: "stall", Value: 10 * time.Minute, Usage: "`TIME` without any progress after which Velero is given up"},
+		&cli.DurationFlag{Name: "stall", Value: 10 * time.Minute, Usage: "`TIME` without any progress, of objects or of the data of volumes, after which Velero is given up"},
 	}
 }
 

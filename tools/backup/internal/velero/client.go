@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -214,13 +215,21 @@ func phase(p string) string {
 }
 
 // wait follows an object until it has ended, and gives up where nothing
-// changes any more: Velero has states that it never leaves.
+// changes any more, in it or in the data of its volumes: Velero has states that
+// it never leaves.
 func (c *Client) wait(ctx context.Context, gvr schema.GroupVersionResource, name string, look func(*unstructured.Unstructured) (line string, ended bool, err error)) error {
 	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
 	stalled := fmt.Errorf("nothing changed for %s", c.Stall)
 	timer := time.AfterFunc(c.Stall, func() { cancel(stalled) })
 	defer timer.Stop()
+	moves := func(line string) {
+		timer.Reset(c.Stall)
+		c.Progress("%s", line)
+	}
+	var following sync.WaitGroup
+	following.Go(func() { c.follow(ctx, gvr, name, moves) })
+	defer following.Wait()
+	defer cancel(nil)
 	last := ""
 	_, err := c.Cluster.Until(ctx, gvr, c.Namespace, name, func(u *unstructured.Unstructured) (bool, error) {
 		if u == nil {
@@ -229,8 +238,7 @@ func (c *Client) wait(ctx context.Context, gvr schema.GroupVersionResource, name
 		line, ended, err := look(u)
 		if line != last {
 			last = line
-			timer.Reset(c.Stall)
-			c.Progress("%s", line)
+			moves(line)
 		}
 		return ended, err
 	})
