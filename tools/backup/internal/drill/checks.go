@@ -114,7 +114,7 @@ func (d *drill) ready(ctx context.Context) error {
 	}
 	bounded, cancel := tool.Deadline(ctx, d.o.ReadyTime, "the readiness of the restored workloads")
 	defer cancel()
-	result, err := rollout.Wait(bounded, d.o.Cluster, objects, rollout.Options{Stable: stable,
+	result, err := rollout.Wait(bounded, d.o.Cluster, objects, rollout.Options{Stable: stable, Patient: true,
 		Progress: func(line string) { d.run.Log.Printf("%s", line) }, Logs: d.logs})
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
