@@ -76,7 +76,7 @@ func newWorld(t *testing.T) *world {
  "clusters": {"nonprod": {"account": "nonprod", "region": "eu-central-1", "eksName": "nsflow-nonprod"}},
  "services": {"orders": {"environments": ["dev"]}, "catalog": {"environments": ["dev"]}},
  "environments": {"dev": {"clusters": ["nonprod"], "namespace": "{service}-`+w.suffix+`"}},
- "roles": [{"name": "backup-dev", "account": "nonprod", "purpose": "backup", "environment": "dev", "subjects": []}]}`)
+ "roles": [{"name": "backup-dev", "account": "nonprod", "purpose": "backup", "environment": "dev", "clusters": ["nonprod"], "subjects": []}]}`)
 	w.write("backup.yaml", `{apiVersion: slipway/v1, kind: Backup, schedules: {t-`+w.suffix+`: {environment: dev, services: all, every: 1h, keep: 1h, volumes: files}}}`)
 	w.write("drill.yaml", `{apiVersion: slipway/v1, kind: Drill, source: {schedule: t-`+w.suffix+`}, target: {cluster: nonprod, namespaces: "drill-{date}-{service}-`+w.suffix+`", ttl: 1h}, objectives: {rpo: 1h, rto: 10m}, checks: [{ready: {all: true, stable: 1s}}]}`)
 	for _, service := range []string{"orders", "catalog"} {

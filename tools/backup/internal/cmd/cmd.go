@@ -8,7 +8,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -123,7 +125,7 @@ func runRun(ctx context.Context, r *tool.Run, flags *cli.Context) error {
 	name := flags.String("schedule")
 	schedule, ok := b.Schedules[name]
 	if !ok {
-		return tool.Exitf(tool.Usage, "--schedule: %s has no schedule %q; it has %s", f.Name, name, strings.Join(sorted(b.Schedules), ", "))
+		return tool.Exitf(tool.Usage, "--schedule: %s has no schedule %q; it has %s", f.Name, name, strings.Join(slices.Sorted(maps.Keys(b.Schedules)), ", "))
 	}
 	namespaces := map[string]string{}
 	for _, service := range config.ServicesOf(s.Snapshot, schedule) {
