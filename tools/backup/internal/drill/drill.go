@@ -37,6 +37,10 @@ type Options struct {
 	Now         func() time.Time
 }
 
+// Beside is the most that a drill takes beside its timeout: for the sweep before
+// it and the clean-up after it.
+const Beside = sweepTime + quarantine.SettleTime + deleteTime
+
 // sweepTime is how long the leftovers of earlier drills may take to be deleted.
 const sweepTime = 2 * time.Minute
 

@@ -34,7 +34,7 @@ type Area struct {
 	Velero  *velero.Client
 	Log     func(format string, args ...any)
 
-	settle time.Duration // settleTime where it is zero
+	settle time.Duration // SettleTime where it is zero
 }
 
 // Spec says what a quarantine namespace is for.
@@ -167,16 +167,16 @@ func leftover(kind, name, uid string, labels map[string]string, now time.Time) L
 	return l
 }
 
-// settleTime is how long running restores may take to end before what they
+// SettleTime is how long running restores may take to end before what they
 // make is taken from under them.
-const settleTime = time.Minute
+const SettleTime = time.Minute
 
 // Settle waits for the end of restores, all together for a minute at most: one
 // that still runs would make the namespaces again that are taken away from it,
 // without a policy and without our label. One that never ends keeps nothing
 // from being deleted.
 func (a Area) Settle(ctx context.Context, restores ...string) {
-	ctx, cancel := tool.Deadline(ctx, cmp.Or(a.settle, settleTime), "the end of what still runs")
+	ctx, cancel := tool.Deadline(ctx, cmp.Or(a.settle, SettleTime), "the end of what still runs")
 	defer cancel()
 	for _, name := range restores {
 		if _, err := a.Velero.WaitRestore(ctx, name); err != nil {
