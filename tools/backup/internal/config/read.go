@@ -75,7 +75,7 @@ func backupOf(f File, s *landscape.Snapshot) (*Backup, yamlfile.Problems) {
 	}
 	var b Backup
 	problems = append(problems, doc.Decode(&b)...)
-	for _, name := range sorted(b.Schedules) {
+	for _, name := range slices.Sorted(maps.Keys(b.Schedules)) {
 		problems = append(problems, scheduleProblems(doc, s, name, b.Schedules[name])...)
 	}
 	if doc.Has("schedules") && len(b.Schedules) == 0 {
@@ -249,7 +249,5 @@ func ServicesOf(s *landscape.Snapshot, x Schedule) []string {
 }
 
 func unknown[V any](doc *yamlfile.Doc, path, what, name string, known map[string]V) yamlfile.Problem {
-	return doc.Problem(path, fmt.Sprintf("there is no %s %q", what, name), "there is "+strings.Join(sorted(known), ", "))
+	return doc.Problem(path, fmt.Sprintf("there is no %s %q", what, name), "there is "+strings.Join(slices.Sorted(maps.Keys(known)), ", "))
 }
-
-func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -159,7 +160,7 @@ func (d *drill) choose(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	newest, worse := pick(list, d.start)
+	newest, worse := velero.Newest(list, d.start)
 	if newest == nil {
 		return tool.Exit(tool.Unproven, fmt.Errorf("schedule %q has no completed backup among the %d that Velero of cluster %q knows", d.r.Schedule, len(list), d.r.Cluster),
 			"slipway-backup run takes one")
@@ -174,31 +175,6 @@ func (d *drill) choose(ctx context.Context) error {
 	d.run.Log.Printf("backup %s, started %s", d.r.Backup, d.r.BackupStart.Format(time.RFC3339))
 	d.location, err = d.o.Velero.Location(ctx, newest.Spec.StorageLocation, false)
 	return err
-}
-
-// pick returns the newest completed backup that has not expired, and the names
-// of the newer ones that ended otherwise. An expired backup may be half gone.
-func pick(list []velero.Backup, now time.Time) (newest *velero.Backup, worse []string) {
-	slices.SortFunc(list, func(a, b velero.Backup) int { return started(b).Compare(started(a)) })
-	for i, b := range list {
-		if b.Status.Expiration != nil && !b.Status.Expiration.After(now) {
-			continue
-		}
-		if b.Status.Phase == velero.Completed && b.Status.StartTimestamp != nil {
-			return &list[i], worse
-		}
-		if velero.Ended(b.Status.Phase) {
-			worse = append(worse, b.Meta.Name)
-		}
-	}
-	return nil, worse
-}
-
-func started(b velero.Backup) time.Time {
-	if b.Status.StartTimestamp == nil {
-		return time.Time{}
-	}
-	return b.Status.StartTimestamp.Time
 }
 
 // belongs refuses a backup that is not of the schedule's environment: a label
@@ -258,7 +234,7 @@ func (d *drill) read(ctx context.Context) error {
 // quarantine makes the namespaces, closed, before anything is in them.
 func (d *drill) quarantine(ctx context.Context) error {
 	d.making = true
-	for _, service := range sortedKeys(d.r.Sources) {
+	for _, service := range slices.Sorted(maps.Keys(d.r.Sources)) {
 		source := d.r.Sources[service]
 		ns, err := d.area.Make(ctx, quarantine.Spec{Name: d.targets[source], Drill: d.r.Name, Service: service,
 			Expires: d.start.Add(d.o.Drill.Target.TTL.Std()), PodSecurity: podSecurity(d.artifact, source)})

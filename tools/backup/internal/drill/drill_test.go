@@ -13,8 +13,6 @@ import (
 	"testing"
 	"time"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
 	"gitlab.com/slipway/slipway/pkg/joblog"
 	"gitlab.com/slipway/slipway/pkg/kube"
 	"gitlab.com/slipway/slipway/pkg/report"
@@ -183,27 +181,6 @@ func TestOutcomes(t *testing.T) {
 		"v1/Secret a/z was not restored: failed|v1/ServiceAccount a/app was not restored: skipped"
 	if got.created != 3 || strings.Join(got.bad, "|") != want {
 		t.Errorf("%d created, %q", got.created, got.bad)
-	}
-}
-
-func TestPick(t *testing.T) {
-	b := func(name, phase string, minute int) velero.Backup {
-		out := velero.Backup{Meta: velero.Meta{Name: name}, Status: velero.BackupStatus{Phase: phase}}
-		if minute > 0 {
-			out.Status.StartTimestamp = &metav1.Time{Time: time.Date(2026, 1, 1, 0, minute, 0, 0, time.UTC)}
-		}
-		return out
-	}
-	now := time.Date(2026, 1, 1, 1, 0, 0, 0, time.UTC)
-	expired := b("expired", "Completed", 8)
-	expired.Status.Expiration = &metav1.Time{Time: now}
-	newest, worse := pick([]velero.Backup{b("old", "Completed", 1), b("bad", "PartiallyFailed", 9), b("running", "InProgress", 10), b("good", "Completed", 5), expired,
-		b("failed", "Failed", 3), b("refused", "FailedValidation", 0)}, now)
-	if newest == nil || newest.Meta.Name != "good" || fmt.Sprint(worse) != "[bad]" {
-		t.Errorf("picked %v over %v", newest, worse)
-	}
-	if newest, _ := pick([]velero.Backup{b("bad", "PartiallyFailed", 9), b("new", "", 0)}, now); newest != nil {
-		t.Errorf("picked %v", newest)
 	}
 }
 

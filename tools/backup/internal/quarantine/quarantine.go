@@ -60,20 +60,13 @@ func (a Area) Make(ctx context.Context, s Spec) (*Leftover, error) {
 		return nil, tool.Exit(tool.Refused, fmt.Errorf("making quarantine namespace %q: it is there already", s.Name), "a drill only restores into namespaces that it made itself")
 	}
 	if err != nil {
-		return nil, denied(fmt.Errorf("making quarantine namespace %q: %w", s.Name, err))
+		return nil, velero.Denied(fmt.Errorf("making quarantine namespace %q: %w", s.Name, err))
 	}
 	ns := &Leftover{Kind: KindNamespace, Name: made.Name, UID: string(made.UID), Drill: s.Drill, Expires: s.Expires}
 	if _, err := a.Cluster.Clientset().NetworkingV1().NetworkPolicies(s.Name).Create(ctx, policy(s.Drill), metav1.CreateOptions{}); err != nil {
-		return ns, denied(fmt.Errorf("closing quarantine namespace %q: %w", s.Name, err))
+		return ns, velero.Denied(fmt.Errorf("closing quarantine namespace %q: %w", s.Name, err))
 	}
 	return ns, nil
-}
-
-func denied(err error) error {
-	if kube.Denied(err) {
-		return tool.Exit(tool.Denied, err, "platform/rbac/backup.yaml lists the rights that slipway-backup needs")
-	}
-	return err
 }
 
 // policy denies every connection in and out, but those between the namespaces
@@ -139,7 +132,7 @@ func (l Leftover) Same(other Leftover) bool {
 func (a Area) Find(ctx context.Context, now time.Time) ([]Leftover, error) {
 	list, err := a.Cluster.Clientset().CoreV1().Namespaces().List(ctx, metav1.ListOptions{LabelSelector: mark.Drill})
 	if err != nil {
-		return nil, denied(fmt.Errorf("looking for quarantine namespaces: %w", err))
+		return nil, velero.Denied(fmt.Errorf("looking for quarantine namespaces: %w", err))
 	}
 	var out []Leftover
 	for _, ns := range list.Items {
@@ -232,7 +225,7 @@ func (a Area) ask(ctx context.Context, l Leftover) error {
 		// Another namespace of that name: ours is gone, or being deleted.
 		return a.stillOurs(ctx, l)
 	}
-	return denied(err)
+	return velero.Denied(err)
 }
 
 // gone waits until one is not there any more.
@@ -260,7 +253,7 @@ func (a Area) volumesGone(ctx context.Context, namespaces []string) error {
 			return going == 0, nil
 		})
 	if err != nil {
-		err = denied(fmt.Errorf("looking for the volumes of %s: %w", strings.Join(namespaces, ", "), err))
+		err = velero.Denied(fmt.Errorf("looking for the volumes of %s: %w", strings.Join(namespaces, ", "), err))
 	}
 	if len(left) > 0 {
 		err = tool.Hint(errors.Join(fmt.Errorf("volumes are left behind: %s", strings.Join(left, "; ")), err),

@@ -89,7 +89,13 @@ func (c *Client) explain(err error) error {
 		return nil
 	case apierrors.IsNotFound(err):
 		return tool.Exit(tool.Temporary, err, fmt.Sprintf("Velero, or its namespace %q, is not in this cluster", c.Namespace))
-	case kube.Denied(err):
+	}
+	return Denied(err)
+}
+
+// Denied says, of an error by which a cluster refuses us, which rights it takes.
+func Denied(err error) error {
+	if kube.Denied(err) {
 		return tool.Exit(tool.Denied, err, "platform/rbac/backup.yaml lists the rights that slipway-backup needs")
 	}
 	return err

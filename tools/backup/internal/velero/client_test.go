@@ -104,3 +104,24 @@ func TestDataOnItsWay(t *testing.T) {
 		})
 	}
 }
+
+func TestNewest(t *testing.T) {
+	b := func(name, phase string, minute int) Backup {
+		out := Backup{Meta: Meta{Name: name}, Status: BackupStatus{Phase: phase}}
+		if minute > 0 {
+			out.Status.StartTimestamp = &metav1.Time{Time: time.Date(2026, 1, 1, 0, minute, 0, 0, time.UTC)}
+		}
+		return out
+	}
+	now := time.Date(2026, 1, 1, 1, 0, 0, 0, time.UTC)
+	expired := b("expired", "Completed", 8)
+	expired.Status.Expiration = &metav1.Time{Time: now}
+	newest, worse := Newest([]Backup{b("old", "Completed", 1), b("bad", "PartiallyFailed", 9), b("running", "InProgress", 10), b("good", "Completed", 5), expired,
+		b("failed", "Failed", 3), b("refused", "FailedValidation", 0)}, now)
+	if newest == nil || newest.Meta.Name != "good" || fmt.Sprint(worse) != "[bad]" {
+		t.Errorf("picked %v over %v", newest, worse)
+	}
+	if newest, _ := Newest([]Backup{b("bad", "PartiallyFailed", 9), b("new", "", 0)}, now); newest != nil {
+		t.Errorf("picked %v", newest)
+	}
+}
