@@ -43,8 +43,9 @@ type Inventory struct {
 	Claims  []Claim  `json:"claims,omitempty"`
 }
 
-// kinds are what an environment is made of. Events, pods and replica sets come
-// and go by themselves and are not compared.
+// kinds are what is compared: what an environment is made of, as far as the
+// backup role may list it. Events, pods and replica sets come and go by
+// themselves; custom resources would take the right to list everything.
 func kinds() []schema.GroupVersionResource {
 	return []schema.GroupVersionResource{
 		{Group: "apps", Version: "v1", Resource: "deployments"},

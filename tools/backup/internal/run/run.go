@@ -307,7 +307,7 @@ func (r *Result) text() string {
 	if r.Expires != nil {
 		fmt.Fprintf(&s, "expires         %s\n", r.Expires.Format(time.RFC3339))
 	}
-	fmt.Fprintf(&s, "read back       %d files, %d of %d objects", len(r.Files), r.Coverage.Objects-len(r.Coverage.Missing), r.Coverage.Objects)
+	fmt.Fprintf(&s, "read back       %d files, %d of %d objects of the kinds compared", len(r.Files), r.Coverage.Objects-len(r.Coverage.Missing), r.Coverage.Objects)
 	covered := 0
 	for _, c := range r.Coverage.Claims {
 		if c.State == cover.Covered {
