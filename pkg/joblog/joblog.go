@@ -25,6 +25,7 @@ type Log struct {
 	gitlab  bool
 	secrets []string
 	partial bytes.Buffer
+	key     privateKey // that the lines written are in the middle of
 	last    time.Time
 	count   int
 }
@@ -46,23 +47,27 @@ func (l *Log) Redact(secret string) {
 	l.secrets = append(l.secrets, secret)
 }
 
-// Mask returns text without the secrets of the log.
+// Mask returns text, of one line or many, without the secrets of the log.
 func (l *Log) Mask(text string) string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.mask(text)
+	var key privateKey
+	return l.mask(text, &key)
 }
 
-func (l *Log) mask(text string) string {
+// mask takes the secrets out of text. key is what the lines before it were in.
+func (l *Log) mask(text string, key *privateKey) string {
 	for _, s := range l.secrets {
-		text = strings.ReplaceAll(text, s, "[MASKED]")
+		text = strings.ReplaceAll(text, s, masked)
 	}
-	return keyShaped.ReplaceAllString(text, "[MASKED]")
+	return key.mask(keyShaped.ReplaceAllString(text, masked))
 }
+
+const masked = "[MASKED]"
 
 // keyShaped are the credentials that can be told by their shape: AWS access
-// keys, GitLab tokens, JSON web tokens and private keys.
-var keyShaped = regexp.MustCompile(`\b(?:AKIA|ASIA)[A-Z0-9]{16}\b|\bgl(?:pat|cbt|rt|ptt)-[A-Za-z0-9_.-]{16,}|\beyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}|-----BEGIN [A-Z ]*PRIVATE KEY-----`)
+// keys, GitLab tokens and JSON web tokens. Private keys are privateKey's.
+var keyShaped = regexp.MustCompile(`\b(?:AKIA|ASIA)[A-Z0-9]{16}\b|\bgl(?:pat|cbt|rt|ptt)-[A-Za-z0-9_.-]{16,}|\beyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}`)
 
 // Printf writes a line.
 func (l *Log) Printf(format string, args ...any) {
@@ -87,9 +92,20 @@ func (l *Log) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// Flush writes what was written after the last line's end, as a line. It is
+// for the end of the run: a secret could hide across it.
+func (l *Log) Flush() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.partial.Len() == 0 {
+		return nil
+	}
+	return l.line(string(l.partial.Next(l.partial.Len())))
+}
+
 func (l *Log) line(text string) error {
 	l.last = time.Now()
-	_, err := fmt.Fprintln(l.out, l.mask(Clean(text)))
+	_, err := fmt.Fprintln(l.out, l.mask(Clean(text), &l.key))
 	return err
 }
 
@@ -100,10 +116,12 @@ func (l *Log) Section(name string) (end func()) {
 	l.count++
 	id := fmt.Sprintf("slipway_%d", l.count)
 	start := time.Now()
+	var key privateKey
+	shown := l.mask(Clean(name), &key)
 	if l.gitlab {
-		fmt.Fprintf(l.out, "\x1b[0Ksection_start:%d:%s\r\x1b[0K%s\n", start.Unix(), id, l.mask(Clean(name)))
+		fmt.Fprintf(l.out, "\x1b[0Ksection_start:%d:%s\r\x1b[0K%s\n", start.Unix(), id, shown)
 	} else {
-		fmt.Fprintf(l.out, "== %s\n", l.mask(Clean(name)))
+		fmt.Fprintf(l.out, "== %s\n", shown)
 	}
 	l.last = start
 	l.mu.Unlock()

@@ -64,3 +64,71 @@ func TestHeartbeat(t *testing.T) {
 		}
 	})
 }
+
+// TestMasksPrivateKeys: no line of a key gets through, however the key is
+// written and in whatever pieces it comes, and what people wrote does.
+func TestMasksPrivateKeys(t *testing.T) {
+	const (
+		one  = "MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7VJTUt9Us8cKj"
+		two  = "dGhlIHNlY29uZCBsaW5lIG9mIHRoZSBrZXkgaXMgc2VjcmV0IHRvbywgb2YgY291"
+		last = "Qw=="
+	)
+	begin, end := "-----BEGIN RSA PRIVATE KEY-----", "-----END RSA PRIVATE KEY-----"
+	for name, c := range map[string]struct{ in, want string }{
+		"plain":             {begin + "\n" + one + "\n" + last + "\n" + end + "\nafter\n", "[MASKED]\n[MASKED]\n[MASKED]\n[MASKED]\nafter\n"},
+		"a diff":            {"+ key: |\n+   " + begin + "\n+   " + one + "\n+   " + last + "\n+   " + end + "\n+ name: x\n", "+ key: |\n+   [MASKED]\n+   [MASKED]\n+   [MASKED]\n[MASKED]\n+ name: x\n"},
+		"escaped":           {`{"key": "` + begin + `\n` + one + `\n` + last + `\n` + end + `\n", "name": "x"}` + "\n", `{"key": "[MASKED]\n", "name": "x"}` + "\n"},
+		"escaped, cut off":  {`"` + begin + `\n` + one + "...\n\"steps\": [\n", "\"[MASKED]\\[MASKED]...\n\"steps\": [\n"},
+		"two on a line":     {begin + `\n` + last + `\n` + end + " and " + begin + `\n` + last + `\n` + end + "\n", "[MASKED] and [MASKED]\n"},
+		"a line in between": {begin + "\n" + one + "\nstill at: reading (20s)\n" + two + "\n" + end + "\n", "[MASKED]\n[MASKED]\nstill at: reading (20s)\n[MASKED]\n[MASKED]\n"},
+		"with a time":       {begin + "\n12:00:01 " + one + "\n" + end + "\n", "[MASKED]\n12:00:01 [MASKED]\n[MASKED]\n"},
+		"of OpenPGP":        {"-----BEGIN PGP PRIVATE KEY BLOCK-----\n\n" + one + "\n=abcd\n-----END PGP PRIVATE KEY BLOCK-----\n", "[MASKED]\n\n[MASKED]\n=[MASKED]\n[MASKED]\n"},
+		"mentioned":         {"a key starts with " + begin + " and this one does not\nsha256:" + strings.Repeat("a", 64) + "\n", "a key starts with [MASKED] and this one does not\nsha256:" + strings.Repeat("a", 64) + "\n"},
+		"public":            {"-----BEGIN PUBLIC KEY-----\n" + one + "\n-----END PUBLIC KEY-----\n", "-----BEGIN PUBLIC KEY-----\n" + one + "\n-----END PUBLIC KEY-----\n"},
+	} {
+		var b bytes.Buffer
+		l := joblog.New(&b, false)
+		for i := range len(c.in) { // every piece a single byte
+			fmt.Fprint(l, c.in[i:i+1])
+		}
+		if b.String() != c.want {
+			t.Errorf("%s, written: got %q, want %q", name, b.String(), c.want)
+		}
+		if got := l.Mask(c.in); got != c.want {
+			t.Errorf("%s, masked: got %q, want %q", name, got, c.want)
+		}
+	}
+}
+
+// TestKeyWithoutEndIsLetGo: a first line that no key follows does not blank out
+// the rest of a log.
+func TestKeyWithoutEndIsLetGo(t *testing.T) {
+	var b bytes.Buffer
+	l := joblog.New(&b, false)
+	fmt.Fprintln(l, "-----BEGIN PRIVATE KEY-----")
+	for range 200 {
+		fmt.Fprintln(l, strings.Repeat("a", 64))
+	}
+	b.Reset()
+	fmt.Fprintln(l, strings.Repeat("a", 64))
+	if got := b.String(); got != strings.Repeat("a", 64)+"\n" {
+		t.Errorf("the line after is %q", got)
+	}
+}
+
+// TestFlush: what has no line end is not lost at the end, and is masked.
+func TestFlush(t *testing.T) {
+	var b bytes.Buffer
+	l := joblog.New(&b, false)
+	l.Redact("hunter2-long")
+	fmt.Fprint(l, "done\nthe last words, hunter2")
+	fmt.Fprint(l, "-long")
+	for range 2 { // the second finds nothing
+		if err := l.Flush(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, want := b.String(), "done\nthe last words, [MASKED]\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}

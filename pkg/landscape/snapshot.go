@@ -150,12 +150,14 @@ func (s *Snapshot) Namespace(environment, service, mr string) (string, error) {
 	return ns, nil
 }
 
-// ServiceOf returns the name of the service that a GitLab project holds.
-func (s *Snapshot) ServiceOf(projectID int64) (string, bool) {
-	for name, svc := range s.Services {
-		if svc.Project.ID == projectID {
-			return name, true
+// ServicesOf returns the names of the services that a GitLab project holds, in
+// order: none for a project that is no service's, several for a monorepo.
+func (s *Snapshot) ServicesOf(projectID int64) []string {
+	var names []string
+	for _, name := range keys(s.Services) {
+		if s.Services[name].Project.ID == projectID {
+			names = append(names, name)
 		}
 	}
-	return "", false
+	return names
 }

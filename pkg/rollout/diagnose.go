@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,12 +28,16 @@ type Evidence struct {
 // cause first. It reads nothing but its argument.
 func Diagnose(e Evidence) []Finding {
 	var all []Finding
-	for _, p := range e.Pods {
-		if p.DeletionTimestamp == nil {
-			all = append(all, diagnosePod(e, p)...)
+	if p, ok := e.Live.(*corev1.Pod); ok && p.Status.Phase == corev1.PodFailed {
+		all = []Finding{failedPod(p)}
+	} else {
+		for _, p := range e.Pods {
+			if p.DeletionTimestamp == nil {
+				all = append(all, diagnosePod(e, p)...)
+			}
 		}
+		all = append(all, diagnoseController(e)...)
 	}
-	all = append(all, diagnoseController(e)...)
 	for i := range all {
 		all[i].Workload = e.Workload
 		all[i].Message = oneLine(all[i].Message)
@@ -256,6 +261,20 @@ func diagnoseController(e Evidence) []Finding {
 		}
 	}
 	return all
+}
+
+// failedPod is about a pod that is waited for itself, such as a hook: it has
+// ended for good, since no controller makes another in its place.
+func failedPod(p *corev1.Pod) Finding {
+	for _, s := range slices.Concat(p.Status.InitContainerStatuses, p.Status.ContainerStatuses) {
+		if t := s.State.Terminated; t != nil && t.ExitCode != 0 {
+			f := crash(p, s, 0)
+			f.Pod, f.Container, f.over = p.Name, s.Name, true
+			return f
+		}
+	}
+	return Finding{Class: ClassNode, Pod: p.Name, Since: since(p), Next: "look at the node and at the pod's events",
+		Message: fmt.Sprintf("the pod failed, and no controller makes another: %s %s", p.Status.Reason, p.Status.Message)}
 }
 
 func notCreated(message string, at metav1.Time) Finding {

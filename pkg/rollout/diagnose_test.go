@@ -37,6 +37,14 @@ func TestDiagnose(t *testing.T) {
 	ofJob.Spec.RestartPolicy = corev1.RestartPolicyOnFailure
 	pending := podWith(corev1.ContainerStatus{})
 	pending.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: corev1.PodReasonUnschedulable, Message: "0/3 nodes are available"}}
+	failed := func(reason string, s ...corev1.ContainerStatus) Evidence {
+		p := podWith(corev1.ContainerStatus{})
+		p.Spec.RestartPolicy, p.Status = corev1.RestartPolicyNever, corev1.PodStatus{Phase: corev1.PodFailed, Reason: reason, ContainerStatuses: s}
+		return Evidence{Live: p, Pods: []*corev1.Pod{p}}
+	}
+	ended := func(code int32, reason string) corev1.ContainerStatus {
+		return corev1.ContainerStatus{Name: "app", State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: code, Reason: reason}}}
+	}
 	for name, c := range map[string]struct {
 		evidence  Evidence
 		class     string
@@ -64,7 +72,11 @@ func TestDiagnose(t *testing.T) {
 		"refused stateful set": {Evidence{Live: &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{UID: "s"}}, Events: []*corev1.Event{event("s", "FailedCreate", "violates PodSecurity")}}, ClassAdmission, 2 * time.Second, false, "PodSecurity"},
 		"failed job": {Evidence{Live: &batchv1.Job{Status: batchv1.JobStatus{Conditions: []batchv1.JobCondition{
 			{Type: batchv1.JobFailed, Status: corev1.ConditionTrue, Reason: "BackoffLimitExceeded"}}}}}, ClassJob, 0, false, "BackoffLimitExceeded"},
-		"old event": {Evidence{Live: &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{UID: "s"}}, Start: time.Now().Add(time.Hour), Events: []*corev1.Event{event("s", "FailedCreate", "x")}}, "", 0, false, ""},
+		"failed hook":         {failed("", ended(0, "Completed"), ended(3, "Error")), ClassCrash, 0, false, "exit code 3"},
+		"hook out of memory":  {failed("", ended(137, "OOMKilled")), ClassMemory, 0, false, "memory"},
+		"hook does not start": {failed("", ended(128, "StartError")), ClassCrash, 0, false, "StartError"},
+		"evicted hook":        {failed("Evicted"), ClassNode, 0, false, "no controller makes another: Evicted"},
+		"old event":           {Evidence{Live: &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{UID: "s"}}, Start: time.Now().Add(time.Hour), Events: []*corev1.Event{event("s", "FailedCreate", "x")}}, "", 0, false, ""},
 	} {
 		c.evidence.Workload = Ref{"apps/v1", "Deployment", "dev", "orders"}
 		got := Diagnose(c.evidence)
@@ -81,6 +93,36 @@ func TestDiagnose(t *testing.T) {
 		f := got[0]
 		if f.Class != c.class || f.Grace != c.grace || f.Transient != c.transient || !strings.Contains(f.Sentence(), c.text) || f.Next == "" {
 			t.Errorf("%s: %+v", name, f)
+		}
+	}
+}
+
+// TestPatience: what may pass by itself does not end a patient wait, and is
+// told all the same; what cannot pass ends each.
+func TestPatience(t *testing.T) {
+	crashed := waiting("CrashLoopBackOff", "")
+	oom := crashed
+	oom.LastTerminationState.Terminated = &corev1.ContainerStateTerminated{ExitCode: 137, Reason: "OOMKilled"}
+	hook := podWith(corev1.ContainerStatus{Name: "app", State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 3}}})
+	hook.Status.Phase = corev1.PodFailed
+	late := &appsv1.Deployment{Status: appsv1.DeploymentStatus{Conditions: []appsv1.DeploymentCondition{{Type: appsv1.DeploymentProgressing, Status: corev1.ConditionFalse, Reason: "ProgressDeadlineExceeded"}}}}
+	for name, c := range map[string]struct {
+		evidence Evidence
+		ends     bool // a patient wait
+	}{
+		"crash":         {Evidence{Pods: []*corev1.Pod{podWith(crashed)}}, false},
+		"deadline":      {Evidence{Live: late}, false},
+		"memory":        {Evidence{Pods: []*corev1.Pod{podWith(oom)}}, true},
+		"missing image": {Evidence{Pods: []*corev1.Pod{podWith(waiting("ErrImagePull", "not found"))}}, true},
+		"failed pod":    {Evidence{Live: hook}, true},
+	} {
+		for _, patient := range []bool{false, true} {
+			v := &wait{options: Options{Patient: patient}, first: map[string]time.Time{}}
+			v.result.Findings = v.options.lenient(Diagnose(c.evidence))
+			_, over, _ := v.verdict(time.Now())
+			if want := !patient || c.ends; over != want || len(v.result.Findings) == 0 {
+				t.Errorf("%s, patient %t: ended %t, want %t; findings %+v", name, patient, over, want, v.result.Findings)
+			}
 		}
 	}
 }

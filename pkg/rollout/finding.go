@@ -64,6 +64,7 @@ type Finding struct {
 	Grace     time.Duration `json:"-"`
 
 	count int32 // what makes a later state of the same trouble another one
+	over  bool  // the container ended for good: its log is that of its last and only run
 }
 
 // Sentence says it all in one line: which container of which workload, what,

@@ -24,6 +24,10 @@ type Options struct {
 	Stable time.Duration
 	// Completed asks that pods run to their end, as hooks do.
 	Completed bool
+	// Patient tells of crashes and of a controller's own deadline and waits on,
+	// until the context ends: where everything comes up at once, as after a
+	// restore, a service crashes until what it needs is there.
+	Patient bool
 	// Progress gets a line whenever the state changes.
 	Progress func(line string)
 	// Logs fetches the last lines of a container, for the evidence of a crash.
@@ -180,7 +184,7 @@ func (v *wait) look(now time.Time) (next time.Duration, over bool, err error) {
 			continue
 		}
 		if !stale(live, t.wanted) {
-			v.result.Findings = append(v.result.Findings, Diagnose(e)...)
+			v.result.Findings = append(v.result.Findings, v.options.lenient(Diagnose(e))...)
 		}
 	}
 	rank(v.result.Findings)
@@ -200,6 +204,17 @@ func (v *wait) look(now time.Time) (next time.Duration, over bool, err error) {
 		v.lost = v.result.Findings
 	}
 	return v.verdict(now)
+}
+
+// lenient makes what may pass by itself transient, where the wait is patient.
+// More memory than a container may have does not come with time.
+func (o Options) lenient(findings []Finding) []Finding {
+	for i, f := range findings {
+		if o.Patient && (f.Class == ClassCrash && !f.over || f.Class == ClassDeadline) {
+			findings[i].Transient = true
+		}
+	}
+	return findings
 }
 
 // running reports whether pods are among what is waited for.
@@ -290,7 +305,7 @@ func (v *wait) tails(ctx context.Context, err error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	text, lerr := v.options.Logs(ctx, f.Workload.Namespace, f.Pod, f.Container, f.Class != ClassProbe)
+	text, lerr := v.options.Logs(ctx, f.Workload.Namespace, f.Pod, f.Container, f.Class != ClassProbe && !f.over)
 	if lerr != nil {
 		text = fmt.Sprintf("(no log: %v)", lerr)
 	}

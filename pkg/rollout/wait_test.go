@@ -3,6 +3,8 @@ package rollout
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -131,6 +133,35 @@ func TestTerminalCauseEndsTheWait(t *testing.T) {
 	}
 	if _, err := Wait(ctx, c, wanted(ns, d.Generation), Options{}); err != nil {
 		t.Fatalf("the mending revision: %v", err)
+	}
+}
+
+// TestFailedPodEndsTheWait: a hook's pod that failed is told with the end of its
+// log. The test is the pod's kubelet.
+func TestFailedPodEndsTheWait(t *testing.T) {
+	c, ns := open(t)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	spec := workload(true).Spec.Template.Spec
+	spec.RestartPolicy = corev1.RestartPolicyNever
+	p, err := c.CoreV1().Pods(ns).Create(ctx, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "hook"}, Spec: spec}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Status.Phase = corev1.PodFailed
+	p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "app", State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 3, Reason: "Error"}}}}
+	if _, err := c.CoreV1().Pods(ns).UpdateStatus(ctx, p, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	u := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "Pod"}}
+	u.SetName("hook")
+	u.SetNamespace(ns)
+	_, err = Wait(ctx, c, []*unstructured.Unstructured{u}, Options{Completed: true, Logs: func(_ context.Context, _, pod, container string, previous bool) (string, error) {
+		return fmt.Sprintf("%s/%s previous=%t", pod, container, previous), nil
+	}})
+	var failure *Failure
+	if !errors.As(err, &failure) || failure.Timeout != nil || failure.Finding.LogTail != "hook/app previous=false" || !strings.Contains(err.Error(), "exit code 3") {
+		t.Fatalf("error %v, want the pod's end and its log", err)
 	}
 }
 

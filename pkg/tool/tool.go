@@ -204,6 +204,9 @@ func (f frame) action(cmd Command) cli.ActionFunc {
 			}
 		}
 		err := cmd.Run(c.Context, run, c)
+		// What a program wrote last without ending the line; a log that cannot be
+		// written has nobody to tell.
+		_ = log.Flush()
 		code := CodeOf(err)
 		if err != nil && c.Context.Err() != nil && code == Failed {
 			code = Cancelled

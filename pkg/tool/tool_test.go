@@ -50,6 +50,11 @@ func sample() tool.Program {
 			Run: func(ctx context.Context, _ *tool.Run, _ *cli.Context) error {
 				return fmt.Errorf("running a child: %w", exec.CommandContext(ctx, "false").Run())
 			}},
+		{Name: "mutter", Usage: "end in the middle of a line",
+			Run: func(_ context.Context, run *tool.Run, _ *cli.Context) error {
+				fmt.Fprint(run.Log, "the last words of a child")
+				return errors.New("the child ended")
+			}},
 		{Name: "problems", Usage: "name every problem",
 			Run: func(context.Context, *tool.Run, *cli.Context) error {
 				var p tool.Problems

@@ -76,7 +76,7 @@ func newWorld(t *testing.T) *world {
  "clusters": {"nonprod": {"account": "nonprod", "region": "eu-central-1", "eksName": "nsflow-nonprod"}},
  "services": {"orders": {"environments": ["dev"]}, "catalog": {"environments": ["dev"]}},
  "environments": {"dev": {"clusters": ["nonprod"], "namespace": "{service}-`+w.suffix+`"}},
- "roles": [{"name": "backup-dev", "account": "nonprod", "purpose": "backup", "environment": "dev", "subjects": []}]}`)
+ "roles": [{"name": "backup-dev", "account": "nonprod", "purpose": "backup", "environment": "dev", "clusters": ["nonprod"], "subjects": []}]}`)
 	w.write("backup.yaml", `{apiVersion: slipway/v1, kind: Backup, schedules: {t-`+w.suffix+`: {environment: dev, services: all, every: 1h, keep: 1h, volumes: files}}}`)
 	w.write("drill.yaml", `{apiVersion: slipway/v1, kind: Drill, source: {schedule: t-`+w.suffix+`}, target: {cluster: nonprod, namespaces: "drill-{date}-{service}-`+w.suffix+`", ttl: 1h}, objectives: {rpo: 1h, rto: 10m}, checks: [{ready: {all: true, stable: 1s}}]}`)
 	for _, service := range []string{"orders", "catalog"} {
@@ -324,6 +324,10 @@ func TestBackupAndDrill(t *testing.T) {
 	}
 	if err := json.Unmarshal([]byte(out), &backup); err != nil || code != tool.OK || backup.Phase != "Completed" || backup.Coverage.Objects < 8 || len(backup.Files) < 6 {
 		t.Fatalf("run ended %d (%v): %+v\n%s", code, err, backup, log)
+	}
+
+	if strings.Contains(log, "not followed") {
+		t.Errorf("the rights of platform/rbac do not show how far the data of volumes is:\n%s", log)
 	}
 
 	before, err := w.client.AppsV1().Deployments(source).Get(t.Context(), "orders", metav1.GetOptions{})

@@ -151,6 +151,7 @@ func TestHostileArchives(t *testing.T) {
 		"device":     {&tar.Header{Name: where, Typeflag: tar.TypeBlock}, "does not belong"},
 		"elsewhere":  {entry("resources/pods.json", "{}"), "at no place of an object"},
 		"no json":    {entry(where, "{"), "is no JSON object"},
+		"odd pods":   {entry(where, strings.Replace(deployment, "}}", `},"spec":{"template":{"spec":{"hostNetwork":"yes"}}}}`, 1)), "has no pods that can be read"},
 		"other name": {entry(where, strings.Replace(deployment, `"orders"`, `"stolen"`, 1)), `holds the Deployment "stolen"`},
 		"other ns":   {entry(where, strings.Replace(deployment, `"orders-dev"`, `"orders"`, 1)), `of namespace "orders"`},
 		"no version": {entry("metadata/version", ""), "metadata/version is empty"},

@@ -49,7 +49,50 @@ type Item struct {
 		Type          any       `json:"type"`
 		ReclaimPolicy any       `json:"persistentVolumeReclaimPolicy"` // PersistentVolume
 		ClaimRef      *ClaimRef `json:"claimRef"`                      // PersistentVolume
+		ExternalIPs   any       `json:"externalIPs"`                   // Service
 	} `json:"spec"`
+	Pod *PodSpec `json:"-"` // of a pod, or of the pods that a workload makes
+}
+
+// PodSpec is what ties a pod to its node.
+type PodSpec struct {
+	HostNetwork bool `json:"hostNetwork"`
+	HostPID     bool `json:"hostPID"`
+	HostIPC     bool `json:"hostIPC"`
+	Volumes     []struct {
+		Name     string `json:"name"`
+		HostPath *struct {
+			Path string `json:"path"`
+		} `json:"hostPath"`
+	} `json:"volumes"`
+	Containers          []Container `json:"containers"`
+	InitContainers      []Container `json:"initContainers"`
+	EphemeralContainers []Container `json:"ephemeralContainers"`
+}
+
+// Container is what we keep of a container.
+type Container struct {
+	Name  string `json:"name"`
+	Ports []struct {
+		HostPort int32 `json:"hostPort"`
+	} `json:"ports"`
+}
+
+// podOf reads the pods of an object, where its kind has some.
+func podOf(resource string, raw []byte) (*PodSpec, error) {
+	switch resource {
+	case "pods":
+		var pod struct{ Spec PodSpec }
+		err := json.Unmarshal(raw, &pod)
+		return &pod.Spec, err
+	case "deployments.apps", "statefulsets.apps", "daemonsets.apps", "replicasets.apps", "replicationcontrollers", "jobs.batch":
+		var workload struct {
+			Spec struct{ Template struct{ Spec PodSpec } }
+		}
+		err := json.Unmarshal(raw, &workload)
+		return &workload.Spec.Template.Spec, err
+	}
+	return nil, nil
 }
 
 // ClaimRef is the claim that a volume belongs to.
@@ -116,9 +159,15 @@ func keep(items map[Key]Item, name string, raw []byte) (problem string) {
 	if item.Kind == "" || item.APIVersion == "" || item.Metadata.Name != key.Name || item.Metadata.Namespace != key.Namespace {
 		return fmt.Sprintf("%s holds the %s %q of namespace %q", key, item.Kind, item.Metadata.Name, item.Metadata.Namespace)
 	}
-	if !versioned {
-		items[key] = item
+	if versioned {
+		return ""
 	}
+	pod, err := podOf(key.Resource, raw)
+	if err != nil {
+		return fmt.Sprintf("%s has no pods that can be read: %v", key, err)
+	}
+	item.Pod = pod
+	items[key] = item
 	return ""
 }
 

@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"gitlab.com/slipway/slipway/pkg/session"
 	"gitlab.com/slipway/slipway/pkg/tool"
 	"gitlab.com/slipway/slipway/tools/backup/internal/artifact"
+	"gitlab.com/slipway/slipway/tools/backup/internal/config"
 	"gitlab.com/slipway/slipway/tools/backup/internal/velero"
 )
 
@@ -25,7 +27,7 @@ func clusterFlags() []cli.Flag {
 		&cli.StringFlag{Name: "kubeconfig", Usage: "`FILE` to reach the cluster with, for people (default: as the landscape's backup role)"},
 		&cli.StringFlag{Name: "context", Usage: "`CONTEXT` of the kubeconfig"},
 		&cli.StringFlag{Name: "velero-namespace", Value: "velero", Usage: "`NAMESPACE` of Velero"},
-		&cli.DurationFlag{Name: "stall", Value: 10 * time.Minute, Usage: "`TIME` without any progress after which Velero is given up"},
+		&cli.DurationFlag{Name: "stall", Value: 10 * time.Minute, Usage: "`TIME` without any progress, of objects or of the data of volumes, after which Velero is given up"},
 	}
 }
 
@@ -38,22 +40,23 @@ type access struct {
 
 // connect obtains the environment's backup role and reaches a cluster with it.
 func connect(ctx context.Context, r *tool.Run, flags *cli.Context, s *session.Session, environment, clusterID string) (*access, error) {
-	role, err := s.Snapshot.RoleFor(purpose, "", environment)
-	if err != nil {
-		return nil, tool.Exit(tool.Denied, err, "slipway-bootstrap makes the roles that the landscape asks for")
+	found, ok := s.Snapshot.Clusters[clusterID]
+	if !ok {
+		return nil, tool.Exitf(tool.Usage, "the landscape has no cluster %q; it has %s", clusterID, strings.Join(slices.Sorted(maps.Keys(s.Snapshot.Clusters)), ", "))
+	}
+	role, _ := config.RoleIn(s.Snapshot, environment, clusterID)
+	if role == nil {
+		return nil, tool.Exit(tool.Denied, fmt.Errorf("finding the backup role of environment %q in cluster %q: the landscape has none", environment, clusterID),
+			"slipway-bootstrap makes the roles that the landscape asks for")
 	}
 	var cfg aws.Config
-	err = r.Step(ctx, "assume role "+role.Name, func(ctx context.Context) error {
+	err := r.Step(ctx, "assume role "+role.Name, func(ctx context.Context) error {
 		var err error
-		cfg, err = s.AWS(ctx, role)
+		cfg, err = s.AWS(ctx, *role)
 		return err
 	})
 	if err != nil {
 		return nil, err
-	}
-	found, ok := s.Snapshot.Clusters[clusterID]
-	if !ok {
-		return nil, tool.Exitf(tool.Usage, "the landscape has no cluster %q; it has %s", clusterID, strings.Join(sorted(s.Snapshot.Clusters), ", "))
 	}
 	a := &access{}
 	err = r.Step(ctx, "reach cluster "+clusterID, func(ctx context.Context) error {
@@ -131,5 +134,3 @@ func bucket(ctx context.Context, r *tool.Run, flags *cli.Context) (artifact.Stor
 	}
 	return artifact.NewS3(cfg, flags.String("bucket"), region, awsauth.CustomEndpoint(r.Env)), nil
 }
-
-func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

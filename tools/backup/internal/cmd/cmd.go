@@ -8,7 +8,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -62,8 +64,10 @@ func backupFileFlag() cli.Flag {
 	return &cli.StringFlag{Name: "backup-file", Value: "backup.yaml", Usage: "`FILE` that declares the drill's source schedule"}
 }
 
+// timeoutFlag leaves a job of an hour, GitLab's default, the time for what does
+// not count: the sweep before a drill and the clean-up after it.
 func timeoutFlag() cli.Flag {
-	return &cli.DurationFlag{Name: "timeout", Value: time.Hour, Usage: "`TIME` for all of it"}
+	return &cli.DurationFlag{Name: "timeout", Value: 45 * time.Minute, Usage: "`TIME` for all of it, but the clean-up of a drill"}
 }
 
 // need names every missing or senseless flag at once.
@@ -123,7 +127,7 @@ func runRun(ctx context.Context, r *tool.Run, flags *cli.Context) error {
 	name := flags.String("schedule")
 	schedule, ok := b.Schedules[name]
 	if !ok {
-		return tool.Exitf(tool.Usage, "--schedule: %s has no schedule %q; it has %s", f.Name, name, strings.Join(sorted(b.Schedules), ", "))
+		return tool.Exitf(tool.Usage, "--schedule: %s has no schedule %q; it has %s", f.Name, name, strings.Join(slices.Sorted(maps.Keys(b.Schedules)), ", "))
 	}
 	namespaces := map[string]string{}
 	for _, service := range config.ServicesOf(s.Snapshot, schedule) {

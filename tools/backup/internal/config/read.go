@@ -75,7 +75,7 @@ func backupOf(f File, s *landscape.Snapshot) (*Backup, yamlfile.Problems) {
 	}
 	var b Backup
 	problems = append(problems, doc.Decode(&b)...)
-	for _, name := range sorted(b.Schedules) {
+	for _, name := range slices.Sorted(maps.Keys(b.Schedules)) {
 		problems = append(problems, scheduleProblems(doc, s, name, b.Schedules[name])...)
 	}
 	if doc.Has("schedules") && len(b.Schedules) == 0 {
@@ -139,9 +139,7 @@ func drillOf(f File, b *Backup, s *landscape.Snapshot) (*Drill, yamlfile.Problem
 			problems = append(problems, unknown(doc, "source.schedule", "schedule", d.Source.Schedule, b.Schedules))
 		}
 	}
-	if _, ok := s.Clusters[d.Target.Cluster]; d.Target.Cluster != "" && !ok {
-		problems = append(problems, unknown(doc, "target.cluster", "cluster", d.Target.Cluster, s.Clusters))
-	}
+	problems = append(problems, targetProblems(doc, s, d.Target.Cluster, schedule.Environment)...)
 	problems = append(problems, positive(doc, "target.ttl", d.Target.TTL)...)
 	problems = append(problems, positive(doc, "objectives.rpo", d.Objectives.RPO)...)
 	problems = append(problems, positive(doc, "objectives.rto", d.Objectives.RTO)...)
@@ -155,6 +153,39 @@ func drillOf(f File, b *Backup, s *landscape.Snapshot) (*Drill, yamlfile.Problem
 		problems = append(problems, checkProblems(doc, fmt.Sprintf("checks[%d]", i), c, s)...)
 	}
 	return &d, problems
+}
+
+// targetProblems refuses a cluster that the backup roles of the drill's
+// environment cannot reach. An environment without any is another trouble.
+func targetProblems(doc *yamlfile.Doc, s *landscape.Snapshot, cluster, environment string) yamlfile.Problems {
+	const path = "target.cluster"
+	if _, ok := s.Clusters[cluster]; !ok {
+		if cluster == "" {
+			return nil
+		}
+		return yamlfile.Problems{unknown(doc, path, "cluster", cluster, s.Clusters)}
+	}
+	_, reach := RoleIn(s, environment, cluster)
+	if len(reach) == 0 || slices.Contains(reach, cluster) {
+		return nil
+	}
+	return yamlfile.Problems{doc.Problem(path, fmt.Sprintf("no backup role of environment %q may work in cluster %q", environment, cluster), "they may in "+strings.Join(reach, ", "))}
+}
+
+// RoleIn returns the backup role of an environment that may work in a cluster,
+// nil where there is none, and all the clusters that its backup roles reach: it
+// has one for each account.
+func RoleIn(s *landscape.Snapshot, environment, cluster string) (role *landscape.Role, reach []string) {
+	for i, r := range s.Roles {
+		if r.Purpose != landscape.PurposeBackup || r.Environment != environment {
+			continue
+		}
+		reach = append(reach, r.Clusters...)
+		if slices.Contains(r.Clusters, cluster) {
+			role = &s.Roles[i]
+		}
+	}
+	return role, reach
 }
 
 // namespaceRule is Kubernetes' rule for the name of a namespace.
@@ -218,7 +249,5 @@ func ServicesOf(s *landscape.Snapshot, x Schedule) []string {
 }
 
 func unknown[V any](doc *yamlfile.Doc, path, what, name string, known map[string]V) yamlfile.Problem {
-	return doc.Problem(path, fmt.Sprintf("there is no %s %q", what, name), "there is "+strings.Join(sorted(known), ", "))
+	return doc.Problem(path, fmt.Sprintf("there is no %s %q", what, name), "there is "+strings.Join(slices.Sorted(maps.Keys(known)), ", "))
 }
-
-func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -114,7 +114,7 @@ func (d *drill) ready(ctx context.Context) error {
 	}
 	bounded, cancel := tool.Deadline(ctx, d.o.ReadyTime, "the readiness of the restored workloads")
 	defer cancel()
-	result, err := rollout.Wait(bounded, d.o.Cluster, objects, rollout.Options{Stable: stable,
+	result, err := rollout.Wait(bounded, d.o.Cluster, objects, rollout.Options{Stable: stable, Patient: true,
 		Progress: func(line string) { d.run.Log.Printf("%s", line) }, Logs: d.logs})
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -164,50 +164,49 @@ func (d *drill) others(context.Context) error {
 	return nil
 }
 
-// cleanBound is how long the clean-up may take when the drill was cancelled.
-const cleanBound = 3 * time.Minute
+// deleteTime is how long the deletions of the clean-up may take.
+const deleteTime = 3 * time.Minute
 
 // cleanUp takes everything away that the drill made. It goes on when the drill
-// was cancelled.
+// was cancelled, or has used up its time.
 func (d *drill) cleanUp(ctx context.Context) error {
 	if !d.making {
 		d.r.CleanedUp = true // nothing was made
 		return nil
 	}
-	ctx, cancel := tool.Deadline(context.WithoutCancel(ctx), cleanBound, "the clean-up")
-	defer cancel()
-	err := d.run.Step(ctx, "clean up", d.takeAway)
+	err := d.run.Step(context.WithoutCancel(ctx), "clean up", d.takeAway)
 	d.r.CleanedUp = err == nil
-	return tool.Exit(tool.Broken, err, "what is left has the label slipway.dev/drill="+d.r.Name+"; 'slipway-backup sweep' removes it once its time to live is over")
+	return tool.Exit(tool.Broken, err, "a namespace or restore that is left has the label slipway.dev/drill="+d.r.Name+"; 'slipway-backup sweep' removes it once its time to live is over")
 }
 
 func (d *drill) takeAway(ctx context.Context) error {
 	if d.restore != nil && !velero.Ended(d.restore.Status.Phase) {
 		d.area.Settle(ctx, d.r.Name)
 	}
+	// However long that took, the deletions have a time of their own.
+	ctx, cancel := tool.Deadline(ctx, deleteTime, "the clean-up")
+	defer cancel()
+	all := slices.Clone(d.made)
+	if d.restore != nil {
+		all = append(all, quarantine.Leftover{Kind: quarantine.KindRestore, Name: d.r.Name})
+	}
 	// A call that was cancelled may have been done all the same, so the cluster
 	// is asked as well as our own memory.
-	namespaces := slices.Clone(d.made)
-	left, err := d.area.Find(ctx, d.o.Now())
+	found, err := d.area.Find(ctx, d.o.Now())
 	errs := []error{err}
-	for _, l := range left {
-		ns := quarantine.Namespace{Name: l.Name, UID: l.UID}
-		if l.Kind == "Namespace" && l.Drill == d.r.Name && !slices.Contains(namespaces, ns) {
-			namespaces = append(namespaces, ns)
+	for _, l := range found {
+		if l.Drill == d.r.Name && !slices.ContainsFunc(all, l.Same) {
+			all = append(all, l)
 		}
 	}
-	deleted := d.area.Delete(ctx, namespaces)
-	errs = append(errs, deleted)
-	if d.restore != nil {
-		errs = append(errs, d.o.Velero.DeleteRestore(ctx, d.r.Name, ""))
-	}
-	if deleted != nil {
-		return errors.Join(errs...)
-	}
-	for _, ns := range namespaces {
-		there, err := inventory.Exists(ctx, d.o.Cluster, ns.Name)
+	errs = append(errs, d.area.Delete(ctx, all))
+	for _, l := range all {
+		if l.Kind != quarantine.KindNamespace || !l.Deleted {
+			continue
+		}
+		there, err := inventory.Exists(ctx, d.o.Cluster, l.Name)
 		if there {
-			err = fmt.Errorf("namespace %q is there again after it was deleted: the restore made it, and it must be deleted by hand", ns.Name)
+			err = fmt.Errorf("namespace %q is there again after it was deleted: the restore made it, and it must be deleted by hand", l.Name)
 		}
 		errs = append(errs, err)
 	}

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -37,13 +38,21 @@ type Options struct {
 	Now         func() time.Time
 }
 
+// Beside is the most that a drill takes beside its timeout: for the sweep before
+// it and the clean-up after it.
+const Beside = sweepTime + quarantine.SettleTime + deleteTime
+
+// sweepTime is how long the leftovers of earlier drills may take to be deleted.
+const sweepTime = 2 * time.Minute
+
 // Run runs the drill. The clean-up is done whatever happened before.
 func Run(ctx context.Context, run *tool.Run, o Options) (*Result, error) {
+	area := quarantine.Area{Cluster: o.Cluster, Velero: o.Velero, Log: run.Log.Printf}
+	sweep(ctx, run, area, o.Now)
 	start := o.Now().UTC()
-	d := &drill{run: run, o: o, start: start, r: &Result{
+	d := &drill{run: run, o: o, area: area, start: start, r: &Result{
 		Name: "drill-" + o.Drill.Source.Schedule + "-" + start.Format(config.DateForm), Schedule: o.Drill.Source.Schedule,
 		Environment: o.Environment, Cluster: o.Drill.Target.Cluster, Declared: start, Excluded: excluded()}}
-	d.area = quarantine.Area{Cluster: o.Cluster, Velero: o.Velero, Log: run.Log.Printf}
 	bounded, cancel := tool.Deadline(ctx, o.Timeout, "the drill")
 	err := d.all(bounded)
 	if errors.Is(bounded.Err(), context.DeadlineExceeded) && tool.CodeOf(err) == tool.Failed {
@@ -84,7 +93,7 @@ type drill struct {
 	artifact *artifact.Artifact
 	targets  map[string]string // source namespace to quarantine
 	making   bool              // from the first call on that makes something
-	made     []quarantine.Namespace
+	made     []quarantine.Leftover
 	restore  *velero.Restore // set once it was asked for
 }
 
@@ -111,7 +120,30 @@ func (d *drill) all(ctx context.Context) error {
 	return nil
 }
 
-// ask makes sure that Velero answers, and takes away what earlier drills left.
+// sweep takes away what earlier drills left, before the clock of this one
+// starts: it is no part of a recovery, and one that hangs keeps no drill from
+// being done.
+func sweep(ctx context.Context, run *tool.Run, area quarantine.Area, now func() time.Time) {
+	ctx, cancel := tool.Deadline(ctx, sweepTime, "the sweep of earlier drills")
+	defer cancel()
+	var left []quarantine.Leftover
+	err := run.Step(ctx, "sweep what earlier drills left", func(ctx context.Context) error {
+		var err error
+		left, err = area.Sweep(ctx, now())
+		return err
+	})
+	if err != nil {
+		run.Log.Printf("%v", err)
+		run.Report.Find(report.Finding{Level: "warning", Class: "leftover", Message: err.Error(), Next: "slipway-backup sweep says what is left, and tries again"})
+	}
+	for _, l := range left {
+		if !l.Deleted && !l.Expired {
+			run.Log.Printf("%s %s of drill %s is still there, until %s", l.Kind, l.Name, l.Drill, l.Expires.Format(time.RFC3339))
+		}
+	}
+}
+
+// ask makes sure that Velero answers.
 func (d *drill) ask(ctx context.Context) error {
 	version, err := d.o.Velero.Probe(ctx)
 	if err != nil {
@@ -119,13 +151,7 @@ func (d *drill) ask(ctx context.Context) error {
 	}
 	d.r.VeleroVersion = version
 	d.run.Log.Printf("Velero%s answers", velero.Spaced(version))
-	left, err := d.area.Sweep(ctx, d.o.Now())
-	for _, l := range left {
-		if !l.Deleted {
-			d.run.Log.Printf("%s %s of drill %s is still there, until %s", l.Kind, l.Name, l.Drill, l.Expires.Format(time.RFC3339))
-		}
-	}
-	return err
+	return nil
 }
 
 // choose takes the newest backup that Velero calls completed.
@@ -134,7 +160,7 @@ func (d *drill) choose(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	newest, worse := pick(list, d.start)
+	newest, worse := velero.Newest(list, d.start)
 	if newest == nil {
 		return tool.Exit(tool.Unproven, fmt.Errorf("schedule %q has no completed backup among the %d that Velero of cluster %q knows", d.r.Schedule, len(list), d.r.Cluster),
 			"slipway-backup run takes one")
@@ -149,31 +175,6 @@ func (d *drill) choose(ctx context.Context) error {
 	d.run.Log.Printf("backup %s, started %s", d.r.Backup, d.r.BackupStart.Format(time.RFC3339))
 	d.location, err = d.o.Velero.Location(ctx, newest.Spec.StorageLocation, false)
 	return err
-}
-
-// pick returns the newest completed backup that has not expired, and the names
-// of the newer ones that ended otherwise. An expired backup may be half gone.
-func pick(list []velero.Backup, now time.Time) (newest *velero.Backup, worse []string) {
-	slices.SortFunc(list, func(a, b velero.Backup) int { return started(b).Compare(started(a)) })
-	for i, b := range list {
-		if b.Status.Expiration != nil && !b.Status.Expiration.After(now) {
-			continue
-		}
-		if b.Status.Phase == velero.Completed && b.Status.StartTimestamp != nil {
-			return &list[i], worse
-		}
-		if velero.Ended(b.Status.Phase) {
-			worse = append(worse, b.Meta.Name)
-		}
-	}
-	return nil, worse
-}
-
-func started(b velero.Backup) time.Time {
-	if b.Status.StartTimestamp == nil {
-		return time.Time{}
-	}
-	return b.Status.StartTimestamp.Time
 }
 
 // belongs refuses a backup that is not of the schedule's environment: a label
@@ -233,12 +234,12 @@ func (d *drill) read(ctx context.Context) error {
 // quarantine makes the namespaces, closed, before anything is in them.
 func (d *drill) quarantine(ctx context.Context) error {
 	d.making = true
-	for _, service := range sortedKeys(d.r.Sources) {
+	for _, service := range slices.Sorted(maps.Keys(d.r.Sources)) {
 		source := d.r.Sources[service]
 		ns, err := d.area.Make(ctx, quarantine.Spec{Name: d.targets[source], Drill: d.r.Name, Service: service,
 			Expires: d.start.Add(d.o.Drill.Target.TTL.Std()), PodSecurity: podSecurity(d.artifact, source)})
-		if ns.Name != "" {
-			d.made = append(d.made, ns)
+		if ns != nil {
+			d.made = append(d.made, *ns)
 		}
 		if err != nil {
 			return err

@@ -1,18 +1,27 @@
 package drill
 
 import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"testing"
 	"time"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
+	"gitlab.com/slipway/slipway/pkg/joblog"
+	"gitlab.com/slipway/slipway/pkg/kube"
+	"gitlab.com/slipway/slipway/pkg/report"
+	"gitlab.com/slipway/slipway/pkg/tool"
 	"gitlab.com/slipway/slipway/pkg/yamlfile"
 	"gitlab.com/slipway/slipway/tools/backup/internal/artifact"
 	"gitlab.com/slipway/slipway/tools/backup/internal/config"
 	"gitlab.com/slipway/slipway/tools/backup/internal/cover"
+	"gitlab.com/slipway/slipway/tools/backup/internal/quarantine"
 	"gitlab.com/slipway/slipway/tools/backup/internal/velero"
 )
 
@@ -72,6 +81,7 @@ func TestHazards(t *testing.T) {
 		"kept volume":    {volume, `{"spec":{"persistentVolumeReclaimPolicy":"Retain","claimRef":{"namespace":"a","name":"d"}}}`, nil, "mount production's own volume"},
 		"kept, covered":  {volume, `{"spec":{"persistentVolumeReclaimPolicy":"Retain","claimRef":{"namespace":"a","name":"d"}}}`, covered, ""},
 		"kept, no claim": {volume, `{"spec":{"persistentVolumeReclaimPolicy":"Retain"}}`, covered, "mount production's own volume"},
+		"external ip":    {service, `{"spec":{"externalIPs":["192.0.2.1"]}}`, nil, "has the external addresses [192.0.2.1]"},
 		"own kind":       {artifact.Key{Resource: "things.example.com", Namespace: "a", Name: "s"}, `{"spec":{"type":{"a":1}}}`, nil, ""},
 	} {
 		got := strings.Join(hazards(&artifact.Artifact{Items: item(t, c.key, c.raw), Volumes: c.volumes}), "\n")
@@ -79,6 +89,72 @@ func TestHazards(t *testing.T) {
 			t.Errorf("%s: %q, want %q", name, got, c.want)
 		}
 	}
+}
+
+// TestHazardsOfPods: a pod that is not held by the quarantine's policy is
+// refused, whichever object makes it.
+func TestHazardsOfPods(t *testing.T) {
+	ways := map[string]string{
+		`{"containers":[{"ports":[{"containerPort":80}]}],"volumes":[{"name":"v","emptyDir":{}}]}`: "",
+		`{"hostNetwork":true}`: "has hostNetwork",
+		`{"hostPID":true}`:     "has hostPID",
+		`{"hostIPC":true}`:     "has hostIPC",
+		`{"volumes":[{"name":"v","hostPath":{"path":"/var/run"}}]}`:                `mounts "/var/run" of its node (volume v)`,
+		`{"containers":[{"name":"c","ports":[{"hostPort":5432}]}]}`:                "takes port 5432 of its node (container c)",
+		`{"initContainers":[{"name":"i","ports":[{"hostPort":1}]}]}`:               "takes port 1 of its node (container i)",
+		`{"hostNetwork":true,"volumes":[{"name":"v","hostPath":{"path":"/var"}}]}`: `mounts "/var" of its node`,
+	}
+	for _, resource := range []string{"pods", "deployments.apps", "statefulsets.apps", "daemonsets.apps", "replicasets.apps", "replicationcontrollers", "jobs.batch"} {
+		for spec, want := range ways {
+			if resource != "pods" {
+				spec = `{"template":{"spec":` + spec + `}}`
+			}
+			if resource == "jobs.batch" {
+				want = "" // none is restored
+			}
+			got := strings.Join(hazards(archived(t, resource, `{"apiVersion":"v1","kind":"K","metadata":{"name":"n","namespace":"a"},"spec":`+spec+`}`)), "\n")
+			if want == "" && got != "" || !strings.Contains(got, want) {
+				t.Errorf("%s with %s: %q, want %q", resource, spec, got, want)
+			}
+		}
+	}
+	ofJob := `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"n","namespace":"a","labels":{"batch.kubernetes.io/job-name":"j"}},"spec":{"hostNetwork":true}}`
+	if got := hazards(archived(t, "pods", ofJob)); len(got) > 0 {
+		t.Errorf("the pod of a job is not restored, and was refused: %q", got)
+	}
+}
+
+// archived reads one object of namespace a, called n, as it lies in a bucket.
+func archived(t *testing.T, resource, raw string) *artifact.Artifact {
+	t.Helper()
+	var packed bytes.Buffer
+	z := gzip.NewWriter(&packed)
+	w := tar.NewWriter(z)
+	if err := w.WriteHeader(&tar.Header{Name: "resources/" + resource + "/namespaces/a/n.json", Typeflag: tar.TypeReg, Mode: 0o600, Size: int64(len(raw))}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(w, raw); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(w.Close(), z.Close()); err != nil {
+		t.Fatal(err)
+	}
+	a, err := artifact.Read(t.Context(), bucket(packed.Bytes()), "", "b")
+	if err != nil || len(a.Items) != 1 {
+		t.Fatalf("read %+v, %v", a, err)
+	}
+	return a
+}
+
+// bucket holds the archive of a backup called b, and nothing else.
+type bucket []byte
+
+func (b bucket) List(context.Context, string) ([]artifact.Object, error) {
+	return []artifact.Object{{Key: "backups/b/b.tar.gz", Size: int64(len(b))}}, nil
+}
+
+func (b bucket) Open(context.Context, string) (io.ReadCloser, error) {
+	return io.NopCloser(bytes.NewReader(b)), nil
 }
 
 func TestPodSecurity(t *testing.T) {
@@ -105,27 +181,6 @@ func TestOutcomes(t *testing.T) {
 		"v1/Secret a/z was not restored: failed|v1/ServiceAccount a/app was not restored: skipped"
 	if got.created != 3 || strings.Join(got.bad, "|") != want {
 		t.Errorf("%d created, %q", got.created, got.bad)
-	}
-}
-
-func TestPick(t *testing.T) {
-	b := func(name, phase string, minute int) velero.Backup {
-		out := velero.Backup{Meta: velero.Meta{Name: name}, Status: velero.BackupStatus{Phase: phase}}
-		if minute > 0 {
-			out.Status.StartTimestamp = &metav1.Time{Time: time.Date(2026, 1, 1, 0, minute, 0, 0, time.UTC)}
-		}
-		return out
-	}
-	now := time.Date(2026, 1, 1, 1, 0, 0, 0, time.UTC)
-	expired := b("expired", "Completed", 8)
-	expired.Status.Expiration = &metav1.Time{Time: now}
-	newest, worse := pick([]velero.Backup{b("old", "Completed", 1), b("bad", "PartiallyFailed", 9), b("running", "InProgress", 10), b("good", "Completed", 5), expired,
-		b("failed", "Failed", 3), b("refused", "FailedValidation", 0)}, now)
-	if newest == nil || newest.Meta.Name != "good" || fmt.Sprint(worse) != "[bad]" {
-		t.Errorf("picked %v over %v", newest, worse)
-	}
-	if newest, _ := pick([]velero.Backup{b("bad", "PartiallyFailed", 9), b("new", "", 0)}, now); newest != nil {
-		t.Errorf("picked %v", newest)
 	}
 }
 
@@ -172,5 +227,20 @@ func TestUnprovenIsSaid(t *testing.T) {
 	r.unproven(&config.Drill{})
 	if fmt.Sprint(r.Unproven) != "[data unproven: no check compared the restored data of 1 claims with the source]" {
 		t.Errorf("unproven %q", r.Unproven)
+	}
+}
+
+// TestSweepDoesNotEndTheDrill: what earlier drills left is told, whatever
+// becomes of it.
+func TestSweepDoesNotEndTheDrill(t *testing.T) {
+	cluster, err := kube.New(kube.Config{Endpoint: "http://127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	run := &tool.Run{Log: joblog.New(&log, false), Report: report.New("slipway-backup", "drill", "test")}
+	sweep(t.Context(), run, quarantine.Area{Cluster: cluster, Log: run.Log.Printf}, time.Now)
+	if f := run.Report.Findings; len(f) != 1 || f[0].Class != "leftover" || !strings.Contains(f[0].Message, "looking for quarantine namespaces") {
+		t.Errorf("findings %+v\n%s", f, log.String())
 	}
 }

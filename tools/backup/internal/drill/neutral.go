@@ -53,14 +53,25 @@ func withoutJobs() *metav1.LabelSelector {
 
 // hazards are the objects of a backup that would reach production from a
 // quarantine and that this version does not change on their way: the drill is
-// refused before anything is restored.
+// refused before anything is restored. What a drill leaves out is none.
 func hazards(a *artifact.Artifact) []string {
 	var out []string
 	for key, item := range a.Items {
+		if leftOut(key, item) {
+			continue
+		}
+		if item.Pod != nil {
+			for _, way := range outside(item.Pod) {
+				out = append(out, fmt.Sprintf("%s %s", key, way))
+			}
+		}
 		switch key.Resource {
 		case "services":
 			if kind, _ := item.Spec.Type.(string); kind == "LoadBalancer" || kind == "ExternalName" {
 				out = append(out, fmt.Sprintf("%s is of type %s", key, kind))
+			}
+			if list, _ := item.Spec.ExternalIPs.([]any); len(list) > 0 {
+				out = append(out, fmt.Sprintf("%s has the external addresses %v: what is meant for production would go to the copy", key, list))
 			}
 			for name := range item.Metadata.Annotations {
 				if strings.HasPrefix(name, "external-dns.") {
@@ -75,6 +86,36 @@ func hazards(a *artifact.Artifact) []string {
 		}
 	}
 	slices.Sort(out)
+	return out
+}
+
+// leftOut reports whether a drill does not restore an object.
+func leftOut(key artifact.Key, item artifact.Item) bool {
+	_, ofJob := item.Metadata.Labels[batchv1.JobNameLabel]
+	return ofJob || slices.ContainsFunc(excluded(), func(e Excluded) bool { return e.Resource == key.Resource })
+}
+
+// outside are the ways in which a pod reaches its node past the network policy
+// of the quarantine. The node may be one of production's.
+func outside(p *artifact.PodSpec) []string {
+	var out []string
+	for name, set := range map[string]bool{"hostNetwork": p.HostNetwork, "hostPID": p.HostPID, "hostIPC": p.HostIPC} {
+		if set {
+			out = append(out, "has "+name+": no network policy keeps it from its node")
+		}
+	}
+	for _, v := range p.Volumes {
+		if v.HostPath != nil {
+			out = append(out, fmt.Sprintf("mounts %q of its node (volume %s)", v.HostPath.Path, v.Name))
+		}
+	}
+	for _, c := range slices.Concat(p.InitContainers, p.Containers, p.EphemeralContainers) {
+		for _, port := range c.Ports {
+			if port.HostPort != 0 {
+				out = append(out, fmt.Sprintf("takes port %d of its node (container %s)", port.HostPort, c.Name))
+			}
+		}
+	}
 	return out
 }
 

@@ -153,5 +153,3 @@ func (r *Result) text() string {
 	fmt.Fprintf(&s, "verdict         %s", r.Verdict)
 	return s.String()
 }
-
-func sortedKeys(m map[string]string) []string { return slices.Sorted(maps.Keys(m)) }

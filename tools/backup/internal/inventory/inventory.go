@@ -14,8 +14,8 @@ import (
 	"k8s.io/client-go/metadata"
 
 	"gitlab.com/slipway/slipway/pkg/kube"
-	"gitlab.com/slipway/slipway/pkg/tool"
 	"gitlab.com/slipway/slipway/tools/backup/internal/artifact"
+	"gitlab.com/slipway/slipway/tools/backup/internal/velero"
 )
 
 // Object is an object that the backup must hold.
@@ -43,8 +43,9 @@ type Inventory struct {
 	Claims  []Claim  `json:"claims,omitempty"`
 }
 
-// kinds are what an environment is made of. Events, pods and replica sets come
-// and go by themselves and are not compared.
+// kinds are what is compared: what an environment is made of, as far as the
+// backup role may list it. Events, pods and replica sets come and go by
+// themselves; custom resources would take the right to list everything.
 func kinds() []schema.GroupVersionResource {
 	return []schema.GroupVersionResource{
 		{Group: "apps", Version: "v1", Resource: "deployments"},
@@ -68,7 +69,7 @@ func Exists(ctx context.Context, c *kube.Cluster, namespace string) (bool, error
 	case apierrors.IsNotFound(err):
 		return false, nil
 	case err != nil:
-		return false, denied(fmt.Errorf("looking for namespace %q: %w", namespace, err))
+		return false, velero.Denied(fmt.Errorf("looking for namespace %q: %w", namespace, err))
 	}
 	return true, nil
 }
@@ -85,7 +86,7 @@ func Take(ctx context.Context, c *kube.Cluster, namespaces []string, volumes str
 		for _, gvr := range kinds() {
 			list, err := client.Resource(gvr).Namespace(ns).List(ctx, metav1.ListOptions{})
 			if err != nil {
-				return nil, denied(fmt.Errorf("listing %s in namespace %q: %w", gvr.Resource, ns, err))
+				return nil, velero.Denied(fmt.Errorf("listing %s in namespace %q: %w", gvr.Resource, ns, err))
 			}
 			for _, o := range list.Items {
 				inv.Objects = append(inv.Objects, Object{UID: string(o.UID), Skipped: skipped(&o.ObjectMeta),
@@ -97,13 +98,6 @@ func Take(ctx context.Context, c *kube.Cluster, namespaces []string, volumes str
 		}
 	}
 	return inv, nil
-}
-
-func denied(err error) error {
-	if kube.Denied(err) {
-		return tool.Exit(tool.Denied, err, "platform/rbac/backup.yaml lists the rights that slipway-backup needs")
-	}
-	return err
 }
 
 // skipped says why Velero leaves an object out by itself.
@@ -120,14 +114,14 @@ func skipped(m *metav1.ObjectMeta) string {
 func (inv *Inventory) claims(ctx context.Context, c *kube.Cluster, ns, volumes string) error {
 	claims, err := c.Clientset().CoreV1().PersistentVolumeClaims(ns).List(ctx, metav1.ListOptions{})
 	if err != nil {
-		return denied(fmt.Errorf("listing the volume claims of namespace %q: %w", ns, err))
+		return velero.Denied(fmt.Errorf("listing the volume claims of namespace %q: %w", ns, err))
 	}
 	if len(claims.Items) == 0 {
 		return nil
 	}
 	pods, err := c.Clientset().CoreV1().Pods(ns).List(ctx, metav1.ListOptions{})
 	if err != nil {
-		return denied(fmt.Errorf("listing the pods of namespace %q: %w", ns, err))
+		return velero.Denied(fmt.Errorf("listing the pods of namespace %q: %w", ns, err))
 	}
 	mounts := mountedBy(pods.Items)
 	for _, p := range claims.Items {

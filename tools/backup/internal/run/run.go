@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -61,7 +62,7 @@ type Result struct {
 	RecoveryPoint *time.Time        `json:"recoveryPoint,omitempty"`
 	RecoveryFrom  string            `json:"recoveryFrom,omitempty"`
 	Previous      string            `json:"previous,omitempty"` // the last good backup before this
-	Gap           string            `json:"gap,omitempty"`      // from its recovery point to this one
+	Gap           string            `json:"gap,omitempty"`      // from its start to this one's recovery point
 	Files         []artifact.File   `json:"files,omitempty"`
 	Coverage      cover.Coverage    `json:"coverage"`
 	Problems      []string          `json:"problems,omitempty"`
@@ -136,26 +137,12 @@ func (b *backup) ask(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	b.previous = Newest(earlier)
+	b.previous, _ = velero.Newest(earlier, b.o.Now())
 	return nil
 }
 
-// Newest returns the newest good backup, or nil. Names do not count.
-func Newest(list []velero.Backup) *velero.Backup {
-	var newest *velero.Backup
-	for i, b := range list {
-		if b.Status.Phase != velero.Completed || b.Status.StartTimestamp == nil {
-			continue
-		}
-		if newest == nil || b.Status.StartTimestamp.After(newest.Status.StartTimestamp.Time) {
-			newest = &list[i]
-		}
-	}
-	return newest
-}
-
 func (b *backup) inventory(ctx context.Context) error {
-	for _, service := range sortedKeys(b.o.Namespaces) {
+	for _, service := range slices.Sorted(maps.Keys(b.o.Namespaces)) {
 		ns := b.o.Namespaces[service]
 		there, err := inventory.Exists(ctx, b.o.Cluster, ns)
 		if err != nil {
@@ -172,10 +159,10 @@ func (b *backup) inventory(ctx context.Context) error {
 		return tool.Exit(tool.Failed, fmt.Errorf("none of the namespaces %s is in cluster %q: there is nothing to back up", strings.Join(b.absent, ", "), b.o.ClusterID))
 	}
 	var err error
-	if b.before, err = inventory.Take(ctx, b.o.Cluster, values(b.r.Namespaces), b.o.Schedule.Volumes); err != nil {
+	if b.before, err = inventory.Take(ctx, b.o.Cluster, slices.Sorted(maps.Values(b.r.Namespaces)), b.o.Schedule.Volumes); err != nil {
 		return err
 	}
-	b.run.Log.Printf("in %s: %s", strings.Join(values(b.r.Namespaces), ", "), b.before.Count())
+	b.run.Log.Printf("in %s: %s", strings.Join(slices.Sorted(maps.Values(b.r.Namespaces)), ", "), b.before.Count())
 	for _, c := range b.before.Claims {
 		b.run.Log.Printf("claim %s/%s, %s, %s: data by %s", c.Namespace, c.Name, c.Size, c.Phase, c.Expected)
 	}
@@ -226,7 +213,7 @@ func (o Options) object(namespaces map[string]string, location string) (velero.B
 	files, snapshots, moved := o.Schedule.Volumes == "files", o.Schedule.Volumes != "files", o.Schedule.Volumes == "moved"
 	return velero.Backup{
 		Meta: velero.Meta{Name: name, Labels: labels, Annotations: map[string]string{mark.Namespaces: string(services), mark.Landscape: o.Landscape}},
-		Spec: velero.BackupSpec{IncludedNamespaces: values(namespaces), StorageLocation: location, TTL: o.Schedule.Keep.Std().String(),
+		Spec: velero.BackupSpec{IncludedNamespaces: slices.Sorted(maps.Values(namespaces)), StorageLocation: location, TTL: o.Schedule.Keep.Std().String(),
 			SnapshotVolumes: &snapshots, SnapshotMoveData: &moved, DefaultVolumesToFsBackup: &files},
 	}, nil
 }
@@ -239,7 +226,7 @@ func (b *backup) readBack(ctx context.Context) error {
 	a := b.artifact
 	b.r.Files, b.r.Coverage = a.Files, cover.Compare(b.before, a)
 	if len(b.r.Coverage.Missing) > 0 {
-		now, err := inventory.Take(ctx, b.o.Cluster, values(b.r.Namespaces), b.o.Schedule.Volumes)
+		now, err := inventory.Take(ctx, b.o.Cluster, slices.Sorted(maps.Values(b.r.Namespaces)), b.o.Schedule.Volumes)
 		if err != nil {
 			return err
 		}
@@ -307,7 +294,7 @@ func (r *Result) text() string {
 	var s strings.Builder
 	fmt.Fprintf(&s, "backup          %s\n", r.Backup)
 	fmt.Fprintf(&s, "phase           %s, %d errors, %d warnings\n", r.Phase, r.Errors, r.Warnings)
-	fmt.Fprintf(&s, "namespaces      %s\n", strings.Join(values(r.Namespaces), ", "))
+	fmt.Fprintf(&s, "namespaces      %s\n", strings.Join(slices.Sorted(maps.Values(r.Namespaces)), ", "))
 	if r.Start != nil && r.End != nil {
 		fmt.Fprintf(&s, "taken           %s, in %s\n", r.Start.Format(time.RFC3339), r.End.Sub(*r.Start))
 	}
@@ -320,7 +307,7 @@ func (r *Result) text() string {
 	if r.Expires != nil {
 		fmt.Fprintf(&s, "expires         %s\n", r.Expires.Format(time.RFC3339))
 	}
-	fmt.Fprintf(&s, "read back       %d files, %d of %d objects", len(r.Files), r.Coverage.Objects-len(r.Coverage.Missing), r.Coverage.Objects)
+	fmt.Fprintf(&s, "read back       %d files, %d of %d objects of the kinds compared", len(r.Files), r.Coverage.Objects-len(r.Coverage.Missing), r.Coverage.Objects)
 	covered := 0
 	for _, c := range r.Coverage.Claims {
 		if c.State == cover.Covered {
@@ -330,22 +317,4 @@ func (r *Result) text() string {
 	fmt.Fprintf(&s, ", the data of %d of %d claims\n", covered, len(r.Coverage.Claims))
 	fmt.Fprintf(&s, "verdict         %s", r.Verdict)
 	return s.String()
-}
-
-func sortedKeys(m map[string]string) []string {
-	out := make([]string, 0, len(m))
-	for k := range m {
-		out = append(out, k)
-	}
-	slices.Sort(out)
-	return out
-}
-
-func values(m map[string]string) []string {
-	out := make([]string, 0, len(m))
-	for _, v := range m {
-		out = append(out, v)
-	}
-	slices.Sort(out)
-	return out
 }

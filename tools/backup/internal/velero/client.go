@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -88,7 +89,13 @@ func (c *Client) explain(err error) error {
 		return nil
 	case apierrors.IsNotFound(err):
 		return tool.Exit(tool.Temporary, err, fmt.Sprintf("Velero, or its namespace %q, is not in this cluster", c.Namespace))
-	case kube.Denied(err):
+	}
+	return Denied(err)
+}
+
+// Denied says, of an error by which a cluster refuses us, which rights it takes.
+func Denied(err error) error {
+	if kube.Denied(err) {
 		return tool.Exit(tool.Denied, err, "platform/rbac/backup.yaml lists the rights that slipway-backup needs")
 	}
 	return err
@@ -214,13 +221,21 @@ func phase(p string) string {
 }
 
 // wait follows an object until it has ended, and gives up where nothing
-// changes any more: Velero has states that it never leaves.
+// changes any more, in it or in the data of its volumes: Velero has states that
+// it never leaves.
 func (c *Client) wait(ctx context.Context, gvr schema.GroupVersionResource, name string, look func(*unstructured.Unstructured) (line string, ended bool, err error)) error {
 	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
 	stalled := fmt.Errorf("nothing changed for %s", c.Stall)
 	timer := time.AfterFunc(c.Stall, func() { cancel(stalled) })
 	defer timer.Stop()
+	moves := func(line string) {
+		timer.Reset(c.Stall)
+		c.Progress("%s", line)
+	}
+	var following sync.WaitGroup
+	following.Go(func() { c.follow(ctx, gvr, name, moves) })
+	defer following.Wait()
+	defer cancel(nil)
 	last := ""
 	_, err := c.Cluster.Until(ctx, gvr, c.Namespace, name, func(u *unstructured.Unstructured) (bool, error) {
 		if u == nil {
@@ -229,8 +244,7 @@ func (c *Client) wait(ctx context.Context, gvr schema.GroupVersionResource, name
 		line, ended, err := look(u)
 		if line != last {
 			last = line
-			timer.Reset(c.Stall)
-			c.Progress("%s", line)
+			moves(line)
 		}
 		return ended, err
 	})
@@ -241,8 +255,8 @@ func (c *Client) wait(ctx context.Context, gvr schema.GroupVersionResource, name
 	return err
 }
 
-// DeleteRestore deletes a restore and waits until it is gone: the server takes
-// what it keeps of it out of the bucket before.
+// DeleteRestore asks for the deletion of a restore, where it still is the one
+// with the uid, if that is known. One that is not there is no error.
 func (c *Client) DeleteRestore(ctx context.Context, name, uid string) error {
 	opts := metav1.DeleteOptions{}
 	if uid != "" {
@@ -253,9 +267,12 @@ func (c *Client) DeleteRestore(ctx context.Context, name, uid string) error {
 	if apierrors.IsNotFound(err) {
 		return nil
 	}
-	if err != nil {
-		return fmt.Errorf("deleting restore %q: %w", name, err)
-	}
-	_, err = c.Cluster.Until(ctx, restores(), c.Namespace, name, func(u *unstructured.Unstructured) (bool, error) { return u == nil, nil })
+	return c.explain(err)
+}
+
+// RestoreGone waits until a restore is gone: the server takes what it keeps of
+// it out of the bucket before.
+func (c *Client) RestoreGone(ctx context.Context, name string) error {
+	_, err := c.Cluster.Until(ctx, restores(), c.Namespace, name, func(u *unstructured.Unstructured) (bool, error) { return u == nil, nil })
 	return err
 }

@@ -6,6 +6,8 @@ package velero
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -44,6 +46,33 @@ type Backup struct {
 	Meta   Meta         `json:"metadata"`
 	Spec   BackupSpec   `json:"spec"`
 	Status BackupStatus `json:"status,omitzero"`
+}
+
+// Newest returns the newest good backup of a list, or nil, and the names of the
+// newer ones that ended otherwise, the newest first. Names do not count, and an
+// expired backup may be half gone.
+func Newest(list []Backup, now time.Time) (newest *Backup, worse []string) {
+	byStart := slices.Clone(list)
+	slices.SortFunc(byStart, func(a, b Backup) int { return started(b).Compare(started(a)) })
+	for i, b := range byStart {
+		if b.Status.Expiration != nil && !b.Status.Expiration.After(now) {
+			continue
+		}
+		if b.Status.Phase == Completed && b.Status.StartTimestamp != nil {
+			return &byStart[i], worse
+		}
+		if Ended(b.Status.Phase) {
+			worse = append(worse, b.Meta.Name)
+		}
+	}
+	return nil, worse
+}
+
+func started(b Backup) time.Time {
+	if b.Status.StartTimestamp == nil {
+		return time.Time{}
+	}
+	return b.Status.StartTimestamp.Time
 }
 
 // BackupSpec says what is backed up, and how.

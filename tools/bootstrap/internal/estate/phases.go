@@ -135,16 +135,21 @@ func (c *Cloud) audit(l landscape.Landscape) []resource.Resource {
 // and writes its records back to them.
 func projects(gl *gitlabapi.Client, s *landscape.Snapshot) []resource.Resource {
 	var services []int64
+	held := map[int64]landscape.Project{} // a monorepo is several services', and one project
 	for _, name := range sorted(s.Services) {
-		services = append(services, s.Services[name].Project.ID)
+		p := s.Services[name].Project
+		if _, seen := held[p.ID]; !seen {
+			services = append(services, p.ID)
+		}
+		held[p.ID] = p
 	}
 	environments := s.GitLab.Environments
 	out := []resource.Resource{
 		&project{client: gl, project: s.GitLab.Platform, allows: append([]int64{environments.ID}, services...)},
 		&project{client: gl, project: environments, allows: services, push: true},
 	}
-	for _, name := range sorted(s.Services) {
-		out = append(out, &project{client: gl, project: s.Services[name].Project, allows: []int64{environments.ID}})
+	for _, id := range services {
+		out = append(out, &project{client: gl, project: held[id], allows: []int64{environments.ID}})
 	}
 	return out
 }

@@ -28,7 +28,7 @@ func Program() tool.Program {
 		Usage: "move a release bundle from environment to environment, through gates",
 		Commands: []tool.Command{
 			{Name: "request", Usage: "start the promotion of this pipeline's bundle in the environments project",
-				Flags: []cli.Flag{serviceFlag("default: the service of this project"), bundleFlag(),
+				Flags: []cli.Flag{serviceFlag("default: the one of this project"), bundleFlag(),
 					&cli.StringFlag{Name: "to", Usage: "gated `ENVIRONMENT` (required)"}, session.LandscapeFlag()}, Run: runRequest},
 			{Name: "run", Usage: "verify the bundle, ask the gates and write the desired state",
 				Flags: []cli.Flag{serviceFlag("required"), bundleFlag(), targetFlag("required"), fileFlag(), session.LandscapeFlag()}, Run: runRun},

@@ -45,14 +45,17 @@ const Branch = "main"
 // Check finds all that is wrong with the options, before anything is started.
 func (o *Options) Check() error {
 	var p tool.Problems
-	own, known := o.Snapshot.ServiceOf(o.ProjectID)
-	switch {
-	case o.Service == "" && !known:
+	switch own := o.Snapshot.ServicesOf(o.ProjectID); {
+	case len(own) == 0 && o.Service == "":
 		p.Add("missing --service: the landscape knows no service of this project (%d)", o.ProjectID)
+	case len(own) == 0:
+		p.Add("--service %q is not of this project (%d): the landscape knows no service of it", o.Service, o.ProjectID)
+	case len(own) > 1 && o.Service == "":
+		p.Add("missing --service: this project (%d) holds the services %s", o.ProjectID, strings.Join(own, ", "))
 	case o.Service == "":
-		o.Service = own
-	case o.Service != own:
-		p.Add("--service %q is not the service of this project, which is %q", o.Service, own)
+		o.Service = own[0]
+	case !slices.Contains(own, o.Service):
+		p.Add("--service %q is not of this project (%d), which holds %s", o.Service, o.ProjectID, strings.Join(own, ", "))
 	}
 	ref, err := bundle.Parse(o.Bundle)
 	p.Check(err == nil, "--bundle: %v", err)

@@ -60,20 +60,31 @@ func TestRun(t *testing.T) {
 	}
 }
 
+// monorepo gives the project of orders two more services.
+func monorepo(o *request.Options) {
+	for _, name := range []string{"refunds", "invoices"} {
+		o.Snapshot.Services[name] = o.Snapshot.Services["orders"]
+	}
+}
+
 func TestCheck(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(*request.Options)
 		want   []string
 	}{
-		"good":                {func(*request.Options) {}, nil},
-		"good by name":        {func(o *request.Options) { o.Service = "orders" }, nil},
-		"another's service":   {func(o *request.Options) { o.Service = "catalog" }, []string{`"catalog" is not the service of this project, which is "orders"`, "is not of the registry of"}},
-		"unknown project":     {func(o *request.Options) { o.ProjectID = 99 }, []string{"missing --service: the landscape knows no service of this project (99)"}},
-		"by tag":              {func(o *request.Options) { o.Bundle = "127.0.0.1:5000/nsflow/orders/bundle:main" }, []string{"it must be <repository>@sha256:"}},
-		"another's bundle":    {func(o *request.Options) { o.Bundle = strings.Replace(o.Bundle, "orders", "catalog", 1) }, []string{"is not of the registry of"}},
-		"not gated":           {func(o *request.Options) { o.To = "dev" }, []string{`environment "dev" is not gated`}},
-		"not for the service": {func(o *request.Options) { o.To = "prod" }, []string{`not for environment "prod", but for dev, stage`}},
-		"all at once":         {func(o *request.Options) { o.Bundle, o.To = "x", "y" }, []string{"2 problems", "reading bundle", `no environment "y"`}},
+		"good":                  {func(*request.Options) {}, nil},
+		"good by name":          {func(o *request.Options) { o.Service = "orders" }, nil},
+		"another's service":     {func(o *request.Options) { o.Service = "catalog" }, []string{`--service "catalog" is not of this project (77), which holds orders`, "is not of the registry of"}},
+		"unknown project":       {func(o *request.Options) { o.ProjectID = 99 }, []string{"missing --service: the landscape knows no service of this project (99)"}},
+		"of an unknown project": {func(o *request.Options) { o.ProjectID, o.Service = 99, "orders" }, []string{`--service "orders" is not of this project (99): the landscape knows no service of it`}},
+		"one of several":        {func(o *request.Options) { monorepo(o); o.Service = "invoices" }, nil},
+		"none of several":       {monorepo, []string{"missing --service: this project (77) holds the services invoices, orders, refunds"}},
+		"not one of several":    {func(o *request.Options) { monorepo(o); o.Service = "catalog" }, []string{`--service "catalog" is not of this project (77), which holds invoices, orders, refunds`}},
+		"by tag":                {func(o *request.Options) { o.Bundle = "127.0.0.1:5000/nsflow/orders/bundle:main" }, []string{"it must be <repository>@sha256:"}},
+		"another's bundle":      {func(o *request.Options) { o.Bundle = strings.Replace(o.Bundle, "orders", "catalog", 1) }, []string{"is not of the registry of"}},
+		"not gated":             {func(o *request.Options) { o.To = "dev" }, []string{`environment "dev" is not gated`}},
+		"not for the service":   {func(o *request.Options) { o.To = "prod" }, []string{`not for environment "prod", but for dev, stage`}},
+		"all at once":           {func(o *request.Options) { o.Bundle, o.To = "x", "y" }, []string{"2 problems", "reading bundle", `no environment "y"`}},
 	} {
 		o := options(&call{})
 		c.change(&o)
