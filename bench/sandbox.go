@@ -32,7 +32,7 @@ func sandbox(ctx context.Context) ([]row, error) {
 		name  string
 		flags []string
 		limit float64
-	}{{"base-up", nil, 30}} {
+	}{{"base-up", nil, 30}, {"node-up", []string{"--node"}, 60}} {
 		dir := filepath.Join(scratch, m.name)
 		up, down := append([]string{program, "up", "--dir", dir}, m.flags...), []string{program, "down", "--dir", dir}
 		seconds, err := timed(ctx, root, nil, up, down)
@@ -54,7 +54,7 @@ var (
 // empty; downloaded modules are kept. The parts follow each other and share
 // the compiler's cache, as on a new machine.
 func coldBuild(ctx context.Context, root, scratch, program string) ([]row, error) {
-	cmd := exec.CommandContext(ctx, program, "build")
+	cmd := exec.CommandContext(ctx, program, "build", "--node")
 	cmd.Dir = root
 	cmd.Env = append(os.Environ(), "SLIPWAY_CACHE="+filepath.Join(scratch, "cache"), "GOCACHE="+filepath.Join(scratch, "go"))
 	out, w := io.Pipe()

@@ -15,9 +15,10 @@ type limit struct {
 }
 
 // limits are the rates of AWS by call, or by service where a service has one
-// for all. Those of Organizations, KMS and Parameter Store are published; IAM,
-// STS, EKS and CloudTrail publish none or few, and theirs are what others have
-// measured. S3's are those of one prefix.
+// for all. Those of Organizations are AWS's published table; KMS's and S3's
+// (of one prefix) are its stated quotas, the lower where they differ by region.
+// For IAM, STS, EKS, CloudTrail and Parameter Store AWS states none, few, or
+// some that an account can raise: theirs are what others have measured.
 func limits() map[string]limit {
 	out := map[string]limit{
 		"iam": {20, 40}, "sts": {600, 600}, "eks": {10, 20}, "cloudtrail": {10, 10}, "cloudtrail:CreateTrail": {1, 1}, "cloudtrail:UpdateTrail": {1, 1},

@@ -34,7 +34,7 @@ func TestKilledNode(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Not below the test's own folder: paths of sockets must be short.
-	dir, err := os.MkdirTemp("", "sandbox-node-")
+	dir, err := os.MkdirTemp("", "sandbox-node-") //nolint:usetesting // see above
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package box
 import (
 	"context"
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -20,6 +21,14 @@ func (b *Box) policiesEnforced(ctx context.Context, cluster string) error {
 	if err != nil {
 		return err
 	}
+	// What the enforcer of an earlier node said does not count. The condition's
+	// time is in whole seconds, and is said once.
+	entry, _ := b.journal.Entry(nodePart(cluster))
+	started, err := entry.StartedAt()
+	if err != nil {
+		return err
+	}
+	started = started.Truncate(time.Second)
 	err = until(ctx, client.CoreV1().RESTClient(), "nodes", "", nodeName, &corev1.Node{}, func(e watch.Event) (bool, error) {
 		n, ok := e.Object.(*corev1.Node)
 		if !ok {
@@ -27,7 +36,7 @@ func (b *Box) policiesEnforced(ctx context.Context, cluster string) error {
 		}
 		for _, c := range n.Status.Conditions {
 			if c.Type == corev1.NodeNetworkUnavailable {
-				return c.Status == corev1.ConditionFalse && c.Reason == netpolicy.Enforced, nil
+				return c.Status == corev1.ConditionFalse && c.Reason == netpolicy.Enforced && !c.LastHeartbeatTime.Time.Before(started), nil
 			}
 		}
 		return false, nil
