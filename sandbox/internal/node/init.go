@@ -32,7 +32,6 @@ func (c Config) children() []child {
 			"--hostname-override", c.Name, "--node-ip", c.Network.Node().String(), "--register-with-taints", join(c.Taints), "--node-labels", join(c.Labels),
 		}},
 		{name: "kube-proxy", argv: []string{c.Kubernetes, "kube-proxy", "--config", c.path("etc", "kube-proxy.yaml"), "--hostname-override", c.Name}},
-		{name: "network-policy", argv: c.Enforcer},
 	}
 }
 
