@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"gitlab.com/slipway/slipway/sandbox/internal/netpolicy"
 	"gitlab.com/slipway/slipway/sandbox/internal/process"
 	"gitlab.com/slipway/slipway/sandbox/internal/serve"
 )
@@ -20,6 +21,9 @@ import (
 // TestMain makes the test binary what the crash tests need as processes: a
 // part, a server of a sandbox, or an `up` that is killed at a point.
 func TestMain(m *testing.M) {
+	if filepath.Base(os.Args[0]) == netpolicy.PluginName { // called by the containerd of a node that this binary has started
+		os.Exit(netpolicy.Plugin())
+	}
 	if len(os.Args) == 5 && os.Args[1] == "serve" { // a part of a sandbox that this binary has started
 		if err := serve.Run(context.Background(), os.Args[4], os.Args[3], os.Stderr); err != nil {
 			fmt.Fprintln(os.Stderr, err)
