@@ -43,7 +43,7 @@ func common() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "dir", Usage: "`FOLDER` of the stack (required)"},
 		&cli.StringFlag{Name: "account", Usage: "`ACCOUNT` of the landscape the stack is for (required)"},
-		&cli.StringFlag{Name: "stack", Usage: "`NAME` of the stack in the key of its state (default: the base name of --dir)"},
+		&cli.StringFlag{Name: "stack", Usage: "`NAME` of the stack in the key of its state (default: the path of --dir in its repository, with dots: stacks.network)"},
 		&cli.StringFlag{Name: "out", Usage: "`FOLDER` of the plan (default: slipway-plan/<stack>-<account>)"},
 		&cli.StringFlag{Name: "binary", Usage: "`PROGRAM` to run (default: terraform, then tofu, on PATH)"},
 		&cli.DurationFlag{Name: "lock-timeout", Value: time.Minute, Usage: "how long to wait for the lock of the state"},
@@ -67,17 +67,9 @@ func options(run *tool.Run, flags *cli.Context) (stack.Options, error) {
 	}
 	p.Check(o.LockTimeout >= 0, "--lock-timeout must not be negative, got %s", o.LockTimeout)
 	if o.Dir != "" {
-		info, err := os.Stat(o.Dir)
-		p.Check(err == nil && info.IsDir(), "--dir %q is not a folder", o.Dir)
-		abs, err := filepath.Abs(o.Dir)
-		if err != nil {
-			return o, fmt.Errorf("resolving --dir %q: %w", o.Dir, err)
+		if err := locate(&o, &p); err != nil {
+			return o, err
 		}
-		o.Dir = abs
-		if o.Stack == "" {
-			o.Stack = filepath.Base(abs)
-		}
-		p.Check(stack.ValidName(o.Stack), "--stack %q is not a name of lower-case letters, digits and dashes", o.Stack)
 	}
 	for _, f := range flags.StringSlice("var-file") {
 		abs, err := filepath.Abs(f)
@@ -103,6 +95,26 @@ func options(run *tool.Run, flags *cli.Context) (stack.Options, error) {
 		return o, fmt.Errorf("resolving --out: %w", err)
 	}
 	return o, nil
+}
+
+// locate finds the folder of the stack, and the stack's name where none is given.
+func locate(o *stack.Options, p *tool.Problems) error {
+	info, err := os.Stat(o.Dir)
+	folder := err == nil && info.IsDir()
+	p.Check(folder, "--dir %q is not a folder", o.Dir)
+	abs, err := filepath.Abs(o.Dir)
+	if err != nil {
+		return fmt.Errorf("resolving --dir %q: %w", o.Dir, err)
+	}
+	o.Dir, o.Source = abs, stack.SourceOf(abs)
+	switch {
+	case o.Stack != "":
+		p.Check(stack.ValidName(o.Stack), "--stack %q is not a name of lower-case letters, digits and dashes, with dots between", o.Stack)
+	case folder:
+		o.Stack = stack.NameOf(o.Source)
+		p.Check(o.Stack != "", "missing --stack: the path of --dir in its repository, %q, gives no name", o.Source)
+	}
+	return nil
 }
 
 // prepare reads the flags, the landscape and the stack, and fills in what the

@@ -74,6 +74,7 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	w.write("snapshot.json", string(raw))
+	w.write(".git/HEAD", "ref: refs/heads/main\n") // the stacks' names are their paths from here
 	w.write("network/main.tf", stackText)
 	w.env = map[string]string{"PATH": os.Getenv("PATH"), "HOME": t.TempDir(), "AWS_ENDPOINT_URL": endpoint,
 		"CI_COMMIT_SHA": "c0ffee", "CI_JOB_TOKEN": "job-token-0123456789", "SLIPWAY_LANDSCAPE": filepath.Join(w.dir, "snapshot.json"),
@@ -148,6 +149,25 @@ func TestPlanApply(t *testing.T) {
 	want(t, out, "0 to add, 1 to change, 0 to destroy")
 	out, _ = w.run(0, "apply", "--var-file", filepath.Join(w.dir, "big.tfvars"))
 	want(t, out, "applied (0 to add, 1 to change, 0 to destroy)")
+}
+
+// TestStacksOfOneBaseName: two folders of one name are two stacks, each with a
+// state of its own.
+func TestStacksOfOneBaseName(t *testing.T) {
+	w := newWorld(t)
+	for _, dir := range []string{"stacks/a/network", "stacks/b/network"} {
+		w.write(dir+"/main.tf", stackText)
+		out, _ := w.run(0, "plan", "--dir", filepath.Join(w.dir, dir))
+		want(t, out, "2 to add, 0 to change, 0 to destroy")
+		w.run(0, "apply", "--dir", filepath.Join(w.dir, dir))
+		key := strings.ReplaceAll(dir, "/", ".") + "/terraform.tfstate"
+		if _, err := w.s3.HeadObject(t.Context(), &s3.HeadObjectInput{Bucket: &w.bucket, Key: &key}); err != nil {
+			t.Errorf("the state is not in %q: %v", key, err)
+		}
+	}
+	w.run(0, "plan", "--dir", filepath.Join(w.dir, "stacks/a/network"), "--stack", "network")
+	_, log := w.run(4, "apply", "--dir", filepath.Join(w.dir, "stacks/b/network"), "--stack", "network")
+	want(t, log, `folder: planned with "stacks/a/network", here is "stacks/b/network"`)
 }
 
 func TestApplyRefusesAnotherPlan(t *testing.T) {

@@ -32,7 +32,7 @@ func Run(run *tool.Run, o stack.Options, f Facts) error {
 	rows := []Row{
 		{"dir", o.Dir, f.Source("dir", "default")},
 		{"account", o.Account + " (" + f.AccountID + ")", f.Source("account", "default")},
-		{"stack", o.Stack, f.Source("stack", "base name of --dir")},
+		{"stack", o.Stack, f.Source("stack", "path of --dir in its repository")},
 		{"out", o.Out, f.Source("out", "default")},
 		{"binary", o.Binary, f.Source("binary", "PATH")},
 		{"lock-timeout", o.LockTimeout.String(), f.Source("lock-timeout", "default")},

@@ -28,7 +28,7 @@ func Run(ctx context.Context, run *tool.Run, o Options) error {
 	if err := fresh(o.Out); err != nil {
 		return err
 	}
-	record := stack.Record{Schema: stack.RecordSchema, Stack: o.Stack, Account: o.Account, Landscape: o.Landscape, Commit: o.Commit, Made: time.Now().UTC()}
+	record := stack.Record{Schema: stack.RecordSchema, Stack: o.Stack, Source: o.Source, Account: o.Account, Landscape: o.Landscape, Commit: o.Commit, Made: time.Now().UTC()}
 	if record.Program, err = p.Version(ctx); err != nil {
 		return err
 	}

@@ -24,6 +24,7 @@ const RecordSchema = "slipway.plan/v1"
 type Record struct {
 	Schema    string    `json:"schema"`
 	Stack     string    `json:"stack"`
+	Source    string    `json:"source"` // path of the stack in its repository
 	Account   string    `json:"account"`
 	Plan      string    `json:"plan"`      // digest of the plan file
 	Landscape string    `json:"landscape"` // digest of the snapshot
@@ -123,6 +124,7 @@ func (r Record) Check(o Options, digest string) error {
 	}
 	compare("form of the record", r.Schema, RecordSchema)
 	compare("stack", r.Stack, o.Stack)
+	compare("folder", r.Source, o.Source)
 	compare("account", r.Account, o.Account)
 	compare("plan file", r.Plan, digest)
 	compare("landscape", r.Landscape, o.Landscape)

@@ -1,6 +1,8 @@
 package stack_test
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -26,13 +28,14 @@ func TestCount(t *testing.T) {
 }
 
 func TestRecordCheck(t *testing.T) {
-	o := stack.Options{Stack: "network", Account: "prod", Landscape: "sha256:l", Commit: "c"}
-	good := stack.Record{Schema: stack.RecordSchema, Stack: "network", Account: "prod", Landscape: "sha256:l", Commit: "c", Plan: "sha256:p"}
+	o := stack.Options{Stack: "network", Source: "stacks/network", Account: "prod", Landscape: "sha256:l", Commit: "c"}
+	good := stack.Record{Schema: stack.RecordSchema, Stack: "network", Source: "stacks/network", Account: "prod", Landscape: "sha256:l", Commit: "c", Plan: "sha256:p"}
 	if err := good.Check(o, "sha256:p"); err != nil {
 		t.Errorf("Check of the same = %v", err)
 	}
 	for name, spoil := range map[string]func(*stack.Record){
 		"stack":       func(r *stack.Record) { r.Stack = "x" },
+		"folder":      func(r *stack.Record) { r.Source = "x" },
 		"account":     func(r *stack.Record) { r.Account = "x" },
 		"landscape":   func(r *stack.Record) { r.Landscape = "x" },
 		"commit":      func(r *stack.Record) { r.Commit = "x" },
@@ -44,6 +47,33 @@ func TestRecordCheck(t *testing.T) {
 		err := r.Check(o, "sha256:p")
 		if tool.CodeOf(err) != tool.Refused || !strings.Contains(err.Error(), name) || strings.Count(err.Error(), "planned with") != 1 {
 			t.Errorf("Check with another %s = %v (code %d), want one refusal that names it", name, err, tool.CodeOf(err))
+		}
+	}
+}
+
+// TestNameOf: no two folders have one name.
+func TestNameOf(t *testing.T) {
+	for source, want := range map[string]string{
+		"network": "network", "stacks/a/network": "stacks.a.network", "stacks/a-b": "stacks.a-b", "stacks/a/b": "stacks.a.b",
+		"stacks/a.b": "", "stacks/Network": "", "stacks/my_network": "", "": "", ".": "", strings.Repeat("a/", 60) + "b": "",
+	} {
+		if got := stack.NameOf(source); got != want {
+			t.Errorf("NameOf(%q) = %q, want %q", source, got, want)
+		}
+	}
+}
+
+func TestSourceOf(t *testing.T) {
+	top := t.TempDir()
+	deep := filepath.Join(top, "repository", "stacks", "network")
+	for _, dir := range []string{deep, filepath.Join(top, "repository", ".git")} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for dir, want := range map[string]string{deep: "stacks/network", filepath.Join(top, "repository"): "", top: ""} {
+		if got := stack.SourceOf(dir); got != want {
+			t.Errorf("SourceOf(%q) = %q, want %q", dir, got, want)
 		}
 	}
 }

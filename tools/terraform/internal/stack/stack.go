@@ -24,6 +24,7 @@ import (
 // Options are what a verb needs to know of the stack it works on.
 type Options struct {
 	Dir, Stack, Account string
+	Source              string // path of Dir in its repository; "" outside of one
 	Out                 string // folder of the plan
 	Binary              string // terraform or tofu
 	VarFiles            []string
@@ -41,10 +42,38 @@ type Facts struct {
 	Variables []string
 }
 
-var name = regexp.MustCompile(`^[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?$`)
+var name = regexp.MustCompile(`^[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*$`)
 
 // ValidName reports whether a stack may have the name.
-func ValidName(s string) bool { return name.MatchString(s) }
+func ValidName(s string) bool { return len(s) <= 100 && name.MatchString(s) }
+
+// NameOf returns the name of the stack in a folder of a repository: its path
+// there, with dots, so that no two stacks have one state. "" stands for a path
+// that gives no name, because a folder's is none or has a dot itself.
+func NameOf(source string) string {
+	dotted := strings.ReplaceAll(source, "/", ".")
+	if strings.Contains(source, ".") || !ValidName(dotted) {
+		return ""
+	}
+	return dotted
+}
+
+// SourceOf returns the path of a folder, absolute, in the repository it lies
+// in; "" for the top of one, and where there is none.
+func SourceOf(dir string) string {
+	for top := dir; ; top = filepath.Dir(top) {
+		if _, err := os.Stat(filepath.Join(top, ".git")); err == nil {
+			path, err := filepath.Rel(top, dir)
+			if err != nil || path == "." {
+				return ""
+			}
+			return filepath.ToSlash(path)
+		}
+		if top == filepath.Dir(top) {
+			return ""
+		}
+	}
+}
 
 // Keys returns the keys of m in order.
 func Keys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
