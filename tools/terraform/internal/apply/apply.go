@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 
 	"gitlab.com/slipway/slipway/pkg/tool"
 	"gitlab.com/slipway/slipway/tools/terraform/internal/stack"
@@ -42,7 +43,7 @@ func Run(ctx context.Context, run *tool.Run, o stack.Options) error {
 		}
 		return run.Result(result, fmt.Sprintf("stack %s in account %s: nothing to change", o.Stack, o.Account))
 	}
-	if err := run.Step(ctx, "apply", func(ctx context.Context) error { return broken(p.Apply(ctx, o.PlanFile())) }); err != nil {
+	if err := run.Step(ctx, "apply", func(ctx context.Context) error { return broken(o, p.Apply(ctx, o.PlanFile())) }); err != nil {
 		return err
 	}
 	if err := run.Step(ctx, "read back", func(ctx context.Context) error { return readBack(ctx, p, &result) }); err != nil {
@@ -71,12 +72,17 @@ func check(ctx context.Context, run *tool.Run, o stack.Options) (stack.Record, e
 
 // broken marks an apply that failed on its way: some of it may have been done.
 // A lock that is held and a stale plan failed before anything was touched.
-func broken(err error) error {
+func broken(o stack.Options, err error) error {
 	var own *tool.Error
 	if err == nil || errors.As(err, &own) {
 		return err
 	}
-	return tool.Exit(tool.Broken, err, "a part may have been applied: run slipway-terraform plan to see what is left")
+	var hints []string
+	if _, missing := os.Stat(o.Errored()); missing == nil {
+		hints = append(hints, fmt.Sprintf("the state could not be saved: it is in %q, which the job keeps as an artifact; before anything else, put it back into the folder and push it:", o.Errored()))
+		hints = append(hints, o.ByHand("state push errored.tfstate")...)
+	}
+	return tool.Exit(tool.Broken, err, append(hints, "a part may have been applied: run slipway-terraform plan to see what is left")...)
 }
 
 func readBack(ctx context.Context, p *stack.Program, r *Result) error {

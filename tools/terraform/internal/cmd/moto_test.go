@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
@@ -235,6 +236,66 @@ resource "terraform_data" "bad" {
 	w.run(0, "plan")
 	_, log := w.run(6, "apply")
 	want(t, log, "local-exec provisioner error")
+}
+
+// TestStateThatCannotBeSaved takes the bucket away while an apply runs: what was
+// made is known only to the file that terraform leaves, and the error names it.
+func TestStateThatCannotBeSaved(t *testing.T) {
+	w := newWorld(t)
+	w.write("network/main.tf", `terraform {
+  backend "s3" {}
+}
+resource "terraform_data" "made" {
+  provisioner "local-exec" {
+    command = "touch applying; while [ ! -e bucket-gone ]; do sleep 0.1; done"
+  }
+}
+`)
+	w.run(0, "plan")
+	gone := make(chan error, 1)
+	go func() { gone <- w.dropBucket(filepath.Join(w.dir, "network")) }()
+	_, log := w.run(6, "apply")
+	if err := <-gone; err != nil {
+		t.Fatal(err)
+	}
+	errored := filepath.Join(w.dir, "network", "errored.tfstate")
+	want(t, log, "the state could not be saved: it is in \""+errored+"\"")
+	want(t, log, "hint: terraform -chdir=network init -reconfigure -backend-config=bucket="+w.bucket+" -backend-config=key=network/terraform.tfstate")
+	want(t, log, "hint: terraform -chdir=network state push errored.tfstate")
+	if raw, err := os.ReadFile(errored); err != nil || !strings.Contains(string(raw), `"made"`) {
+		t.Errorf("%s holds %s, %v", errored, raw, err)
+	}
+}
+
+// dropBucket waits for an apply in dir and takes its bucket away.
+func (w *world) dropBucket(dir string) error {
+	ctx, cancel := context.WithTimeout(w.t.Context(), time.Minute)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if _, err := os.Stat(filepath.Join(dir, "applying")); err == nil {
+			break
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	list, err := w.s3.ListObjectsV2(ctx, &s3.ListObjectsV2Input{Bucket: &w.bucket})
+	if err != nil {
+		return err
+	}
+	for _, o := range list.Contents {
+		if _, err := w.s3.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &w.bucket, Key: o.Key}); err != nil {
+			return err
+		}
+	}
+	if _, err := w.s3.DeleteBucket(ctx, &s3.DeleteBucketInput{Bucket: &w.bucket}); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, "bucket-gone"), nil, 0o600)
 }
 
 func TestMistakesOfAStackAllAtOnce(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"regexp"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/terraform-exec/tfexec"
 	tfjson "github.com/hashicorp/terraform-json"
@@ -22,6 +23,10 @@ type Program struct {
 	log     io.Writer
 }
 
+// saving is how long the program may take to end what it has begun and to save
+// its state, once it was told to stop. Killed before, it loses the state.
+const saving = 10 * time.Minute
+
 // Open returns the program for a stack. It runs nothing.
 func Open(o Options, log io.Writer) (*Program, error) {
 	tf, err := tfexec.NewTerraform(o.Dir, o.Binary)
@@ -32,6 +37,9 @@ func Open(o Options, log io.Writer) (*Program, error) {
 	env["TF_DATA_DIR"] = o.DataDir()
 	if err := tf.SetEnv(env); err != nil {
 		return nil, fmt.Errorf("preparing the environment of %q: %w", o.Binary, err)
+	}
+	if err := tf.SetWaitDelay(saving); err != nil {
+		return nil, fmt.Errorf("preparing %q: %w", o.Binary, err)
 	}
 	return &Program{options: o, tf: tf, log: log}, nil
 }

@@ -205,6 +205,10 @@ func (f Facts) Fill(known map[string]string) []string {
 // StateKey returns the key of the stack's state in its bucket.
 func (o Options) StateKey() string { return o.Stack + "/terraform.tfstate" }
 
+// Errored is where the program leaves a state that it could not save. It holds
+// what the state holds.
+func (o Options) Errored() string { return filepath.Join(o.Dir, "errored.tfstate") }
+
 // BackendConfig returns the settings of the stack's backend, as name=value.
 // None is secret: the credentials are in the environment of the child.
 func (o Options) BackendConfig() []string {
@@ -223,6 +227,17 @@ func (o Options) BackendConfig() []string {
 		pairs = append(pairs, "use_path_style=true")
 	}
 	return pairs
+}
+
+// ByHand returns the commands with which a person runs the program on the
+// state, with the person's own rights, at the top of the repository.
+func (o Options) ByHand(command string) []string {
+	dir := o.Source
+	if dir == "" {
+		dir = o.Dir
+	}
+	program := fmt.Sprintf("%s -chdir=%s ", filepath.Base(o.Binary), dir)
+	return []string{program + "init -reconfigure -backend-config=" + strings.Join(o.BackendConfig(), " -backend-config="), program + command}
 }
 
 // DataDir is where the program keeps modules and providers: a folder for each
