@@ -143,11 +143,18 @@ func (c *checker) services() {
 	}
 }
 
+// part is what a GitLab project is in the landscape.
+type part struct {
+	what    string
+	path    string
+	service bool
+}
+
 // projects checks that each GitLab project has one part to play: trust is
-// bound to its id.
+// bound to its id. Several services may share one, which is then a monorepo.
 func (c *checker) projects() {
-	seen := map[int64]string{}
-	one := func(doc *yamlfile.Doc, what, path string, p ProjectSource) {
+	byID, byPath := map[int64]part{}, map[string]int64{}
+	one := func(doc *yamlfile.Doc, what, path string, p ProjectSource, service bool) {
 		add := func(path, message, right string) { c.found = append(c.found, doc.Problem(path, message, right)) }
 		if p.Path != "" && !regexp.MustCompile(`^[A-Za-z0-9_][\w.-]*(/[A-Za-z0-9_][\w.-]*)+$`).MatchString(p.Path) {
 			add(path+".path", fmt.Sprintf("%q is not the path of a project", p.Path), "it is written as group/project")
@@ -155,15 +162,24 @@ func (c *checker) projects() {
 		if p.ID < 1 && doc.Has(path+".id") {
 			add(path+".id", fmt.Sprintf("%d is not the id of a project", p.ID), "the number that GitLab shows on the project's page")
 		}
-		if other, ok := seen[p.ID]; ok && p.ID > 0 {
-			add(path+".id", fmt.Sprintf("project %d is that of %s", p.ID, other), "each has a project of its own, since trust is bound to the id")
+		other, taken := byID[p.ID]
+		id, known := byPath[p.Path]
+		switch {
+		case p.ID < 1 || p.Path == "":
+			return
+		case taken && !(service && other.service):
+			add(path+".id", fmt.Sprintf("project %d is that of %s", p.ID, other.what), "each has a project of its own, since trust is bound to the id; only services may share one")
+		case taken && other.path != p.Path:
+			add(path+".path", fmt.Sprintf("project %d is %q at %s, and %q here", p.ID, other.path, other.what, p.Path), "a project has one path")
+		case known && id != p.ID:
+			add(path+".id", fmt.Sprintf("project %q is %d at %s, and %d here", p.Path, id, byID[id].what, p.ID), "a project has one id")
 		}
-		seen[p.ID] = what
+		byID[p.ID], byPath[p.Path] = part{what, p.Path, service}, p.ID
 	}
 	g := c.s.Landscape.GitLab
-	one(c.s.file, "the platform", "gitlab.platformProject", g.PlatformProject)
-	one(c.s.file, "the environments", "gitlab.environmentsProject", g.EnvironmentsProject)
+	one(c.s.file, "the platform", "gitlab.platformProject", g.PlatformProject, false)
+	one(c.s.file, "the environments", "gitlab.environmentsProject", g.EnvironmentsProject, false)
 	for i, s := range c.s.Services {
-		one(c.s.files[i], fmt.Sprintf("service %q", s.Name), "project", s.Project)
+		one(c.s.files[i], fmt.Sprintf("service %q", s.Name), "project", s.Project, true)
 	}
 }

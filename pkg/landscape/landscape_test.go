@@ -122,25 +122,27 @@ func TestLoadProblems(t *testing.T) {
 			`land/landscape.yaml:15:9: audit.trial: unknown field; did you mean "trail"?`, "land/landscape.yaml:15:8: audit.trail: the field is missing; it must be set"}},
 		"unknown account": {land, []string{"nonprod: {account: nonprod,", "nonprod: {account: nonprd,"}, []string{
 			`land/landscape.yaml:19:22: networks.nonprod.account: there is no account "nonprd"; known are management, nonprod, prod, security, shared`}},
-		"unknown network":     {land, []string{"prod: {network: prod,", "prod: {network: dr,"}, []string{`land/landscape.yaml:23:19: clusters.prod.network: there is no network "dr"; known are nonprod, prod`}},
-		"unknown cluster":     {land, []string{"clusters: [prod]", "clusters: [dr]"}, []string{`land/landscape.yaml:28:21: environments.prod.clusters[0]: there is no cluster "dr"; known are nonprod, prod`}},
-		"overlap":             {land, []string{"10.30.0.0/16", "10.10.128.0/17"}, []string{`land/landscape.yaml:20:31: networks.prod.cidr: 10.10.128.0/17 overlaps with 10.10.0.0/16 of network "nonprod"; no two networks share an address`}},
-		"outside":             {land, []string{"10.30.0.0/16", "172.16.0.0/16"}, []string{`networks.prod.cidr: 172.16.0.0/16 is outside of the supernet 10.0.0.0/8`}},
-		"host bits":           {land, []string{"10.30.0.0/16", "10.30.0.1/16"}, []string{`"10.30.0.1/16" is an address inside of a range; the range is 10.30.0.0/16`}},
-		"too wide":            {land, []string{"10.30.0.0/16", "10.30.0.0/12"}, []string{"inside of a range"}},
-		"cycle":               {land, []string{"nonprod: {account: nonprod, cidr", "nonprod: {copyOf: prod, cidr", "prod: {account: prod, cidr", "prod: {copyOf: nonprod, cidr"}, []string{"networks.nonprod.copyOf: a copy of itself: nonprod -> prod -> nonprod", "networks.prod.copyOf: a copy of itself"}},
-		"copy of nothing":     {land, []string{"prod: {network: prod,", "prod: {copyOf: live,"}, []string{`clusters.prod.copyOf: there is no cluster "live"`}},
-		"pattern":             {land, []string{`"{service}-dev"`, "dev"}, []string{`environments.dev.namespace: the pattern "dev" gives all services one namespace; it holds {service}`}},
-		"same namespaces":     {land, []string{`"{service}-dev"`, `"{service}-stage"`}, []string{`environments.stage.namespace: environment "dev" has the same namespaces on cluster "nonprod"`}},
-		"gated review":        {land, []string{"stopAfter: 2d", "stopAfter: 2d, gated: true"}, []string{"environments.review.gated: an environment of merge requests cannot be gated"}},
-		"name":                {land, []string{"name: nsflow", "name: NSFlow"}, []string{`land/landscape.yaml:3:7: name: "NSFlow" is not a name`}},
-		"e-mail":              {land, []string{"aws+{account}@example.com", "aws+{account}-of-a-very-long-name-of-a-company-and-a-department@example.com"}, []string{"accounts.nonprod.email", "accounts.prod.email", "accounts.security.email", "accounts.shared.email"}},
-		"one e-mail for all":  {land, []string{"aws+{account}@example.com", "aws@example.com"}, []string{"gives all accounts one address", "accounts.prod.email", "accounts.security.email", "accounts.shared.email"}},
-		"same id":             {land, []string{"prod: {ou: workloads, guard", `prod: {id: "111111111111", ou: workloads, guard`}, []string{`accounts.prod.id: the account 111111111111 is "management" already`}},
-		"id without quotes":   {land, []string{`{id: "111111111111"}`, `{id: 111111111111}`}, []string{`accounts.management.id: here stands the number 111111111111`}},
-		"issuer with a slash": {land, []string{"url: https://gitlab.example.com,", "url: https://gitlab.example.com/,"}, []string{"gitlab.url"}},
-		"region":              {land, []string{"region: eu-central-1", "region: eu-centrall-1"}, []string{`aws.region: "eu-centrall-1" is not a region`}},
-		"duplicate project":   {orders, []string{"id: 77", "id: 43"}, []string{"land/services/orders.yaml:5:36: project.id: project 43 is that of the environments"}},
+		"unknown network":        {land, []string{"prod: {network: prod,", "prod: {network: dr,"}, []string{`land/landscape.yaml:23:19: clusters.prod.network: there is no network "dr"; known are nonprod, prod`}},
+		"unknown cluster":        {land, []string{"clusters: [prod]", "clusters: [dr]"}, []string{`land/landscape.yaml:28:21: environments.prod.clusters[0]: there is no cluster "dr"; known are nonprod, prod`}},
+		"overlap":                {land, []string{"10.30.0.0/16", "10.10.128.0/17"}, []string{`land/landscape.yaml:20:31: networks.prod.cidr: 10.10.128.0/17 overlaps with 10.10.0.0/16 of network "nonprod"; no two networks share an address`}},
+		"outside":                {land, []string{"10.30.0.0/16", "172.16.0.0/16"}, []string{`networks.prod.cidr: 172.16.0.0/16 is outside of the supernet 10.0.0.0/8`}},
+		"host bits":              {land, []string{"10.30.0.0/16", "10.30.0.1/16"}, []string{`"10.30.0.1/16" is an address inside of a range; the range is 10.30.0.0/16`}},
+		"too wide":               {land, []string{"10.30.0.0/16", "10.30.0.0/12"}, []string{"inside of a range"}},
+		"cycle":                  {land, []string{"nonprod: {account: nonprod, cidr", "nonprod: {copyOf: prod, cidr", "prod: {account: prod, cidr", "prod: {copyOf: nonprod, cidr"}, []string{"networks.nonprod.copyOf: a copy of itself: nonprod -> prod -> nonprod", "networks.prod.copyOf: a copy of itself"}},
+		"copy of nothing":        {land, []string{"prod: {network: prod,", "prod: {copyOf: live,"}, []string{`clusters.prod.copyOf: there is no cluster "live"`}},
+		"pattern":                {land, []string{`"{service}-dev"`, "dev"}, []string{`environments.dev.namespace: the pattern "dev" gives all services one namespace; it holds {service}`}},
+		"same namespaces":        {land, []string{`"{service}-dev"`, `"{service}-stage"`}, []string{`environments.stage.namespace: environment "dev" has the same namespaces on cluster "nonprod"`}},
+		"gated review":           {land, []string{"stopAfter: 2d", "stopAfter: 2d, gated: true"}, []string{"environments.review.gated: an environment of merge requests cannot be gated"}},
+		"name":                   {land, []string{"name: nsflow", "name: NSFlow"}, []string{`land/landscape.yaml:3:7: name: "NSFlow" is not a name`}},
+		"e-mail":                 {land, []string{"aws+{account}@example.com", "aws+{account}-of-a-very-long-name-of-a-company-and-a-department@example.com"}, []string{"accounts.nonprod.email", "accounts.prod.email", "accounts.security.email", "accounts.shared.email"}},
+		"one e-mail for all":     {land, []string{"aws+{account}@example.com", "aws@example.com"}, []string{"gives all accounts one address", "accounts.prod.email", "accounts.security.email", "accounts.shared.email"}},
+		"same id":                {land, []string{"prod: {ou: workloads, guard", `prod: {id: "111111111111", ou: workloads, guard`}, []string{`accounts.prod.id: the account 111111111111 is "management" already`}},
+		"id without quotes":      {land, []string{`{id: "111111111111"}`, `{id: 111111111111}`}, []string{`accounts.management.id: here stands the number 111111111111`}},
+		"issuer with a slash":    {land, []string{"url: https://gitlab.example.com,", "url: https://gitlab.example.com/,"}, []string{"gitlab.url"}},
+		"region":                 {land, []string{"region: eu-central-1", "region: eu-centrall-1"}, []string{`aws.region: "eu-centrall-1" is not a region`}},
+		"duplicate project":      {orders, []string{"id: 77", "id: 43"}, []string{"land/services/orders.yaml:5:36: project.id: project 43 is that of the environments"}},
+		"two paths of a project": {orders, []string{"id: 77", "id: 78"}, []string{`land/services/orders.yaml:5:17: project.path: project 78 is "nsflow/catalog" at service "catalog", and "nsflow/orders" here`}},
+		"two ids of a project":   {orders, []string{"nsflow/orders", "nsflow/catalog"}, []string{`land/services/orders.yaml:5:37: project.id: project "nsflow/catalog" is 78 at service "catalog", and 77 here`}},
 		"unknown team and environment": {orders, []string{"team: commerce", "team: commerse", "[review, dev,", "[review, div,"}, []string{
 			`land/services/orders.yaml:4:7: team: there is no team "commerse"; known are commerce`, `land/services/orders.yaml:6:24: environments[1]: there is no environment "div"; known are dev, prod, review, stage`}},
 		"file of another service": {orders, []string{"name: orders", "name: order"}, []string{`land/services/orders.yaml:3:7: name: service "order" is in the file of "orders"`}},
@@ -203,6 +205,28 @@ func TestCopies(t *testing.T) {
 	}
 	if got := s.Clusters["dr"]; got != (Cluster{Account: "security", Region: "eu-west-1", EKSName: "nsflow-dr"}) {
 		t.Errorf("cluster %+v", got)
+	}
+}
+
+// TestMonorepo: several services of one project, from the files to what the
+// other programs ask.
+func TestMonorepo(t *testing.T) {
+	src, err := Load(edit(t, "services/orders.yaml", "{path: nsflow/orders, id: 77}", "{path: nsflow/catalog, id: 78}"), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := Compile(src, Known{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := s.ServicesOf(78); !slices.Equal(got, []string{"catalog", "orders"}) {
+		t.Errorf("ServicesOf = %v", got)
+	}
+	for _, service := range []string{"catalog", "orders"} {
+		r, err := s.RoleFor(PurposeDeploy, service, "dev")
+		if err != nil || r.Name != service+"-dev" || !slices.Equal(r.Subjects, []string{"project_id:78:ref_protected:true:ref_type:branch:ref:main"}) {
+			t.Errorf("the role of %s is %+v, %v", service, r, err)
+		}
 	}
 }
 
