@@ -198,6 +198,12 @@ include:
 			}
 		}
 	}
+	for _, one := range []string{"orders", "refunds"} {
+		// As landscape.Snapshot.GitLabEnvironment names it.
+		if list, _, err := w.api.Deployments.ListProjectDeployments(service, &gitlab.ListProjectDeploymentsOptions{Environment: gitlab.Ptr(one + "-dev")}); err != nil || len(list) != 1 {
+			t.Errorf("the environment %s-dev has the deployments %v, %v", one, list, err)
+		}
+	}
 	if log := w.log(service, jobs["orders-deploy: [dev]"]); !strings.Contains(log, "with SLIPWAY_DEPLOY_LANDSCAPE=gitlab:nsflow/platform\n") {
 		t.Errorf("the deployment does not get the landscape:\n%s", log)
 	}

@@ -222,6 +222,12 @@ func TestMonorepo(t *testing.T) {
 	if got := s.ServicesOf(78); !slices.Equal(got, []string{"catalog", "orders"}) {
 		t.Errorf("ServicesOf = %v", got)
 	}
+	if got := s.GitLabEnvironment("orders", "dev"); got != "orders-dev" {
+		t.Errorf("the deployments of orders are in %q", got)
+	}
+	if one, _ := Compile(example(t), Known{}); one.GitLabEnvironment("orders", "dev") != "dev" {
+		t.Error("a project of one service needs no prefix")
+	}
 	for _, service := range []string{"catalog", "orders"} {
 		r, err := s.RoleFor(PurposeDeploy, service, "dev")
 		if err != nil || r.Name != service+"-dev" || !slices.Equal(r.Subjects, []string{"project_id:78:ref_protected:true:ref_type:branch:ref:main"}) {

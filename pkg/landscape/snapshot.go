@@ -150,6 +150,17 @@ func (s *Snapshot) Namespace(environment, service, mr string) (string, error) {
 	return ns, nil
 }
 
+// GitLabEnvironment returns the name that a service's deployments to an
+// environment have in its GitLab project: the environment's own, and in a
+// monorepo one for each service, since what one service deployed says nothing
+// of the others. The templates make the same name of their input prefix.
+func (s *Snapshot) GitLabEnvironment(service, environment string) string {
+	if len(s.ServicesOf(s.Services[service].Project.ID)) > 1 {
+		return service + "-" + environment
+	}
+	return environment
+}
+
 // ServicesOf returns the names of the services that a GitLab project holds, in
 // order: none for a project that is no service's, several for a monorepo.
 func (s *Snapshot) ServicesOf(projectID int64) []string {

@@ -166,6 +166,6 @@ func (o *Options) deployment(ctx context.Context, ob state.Observed) (int64, err
 	if ob.Status == state.Deployed {
 		status = "success"
 	}
-	d, err := o.GitLab.Deploy(ctx, o.Snapshot.Services[o.Service].Project.ID, gitlabapi.Deployment{Environment: o.Target, SHA: b.Config.Commit, Ref: o.Ref, Status: status, Finished: ob.Since})
+	d, err := o.GitLab.Deploy(ctx, o.Snapshot.Services[o.Service].Project.ID, gitlabapi.Deployment{Environment: o.Snapshot.GitLabEnvironment(o.Service, o.Target), SHA: b.Config.Commit, Ref: o.Ref, Status: status, Finished: ob.Since})
 	return d.ID, tool.Hint(err, "the job token allow-list of the service's project must name the environments project, and the user must be a developer there")
 }

@@ -233,7 +233,8 @@ func (o *Options) evidence(ctx context.Context, repo *gitrepo.Repo, env string, 
 		}
 		return state.Events(newest, o.Bundle), nil
 	}
-	list, err := o.GitLab.Deployments(ctx, o.Snapshot.Services[o.Service].Project.ID, env)
+	name := o.Snapshot.GitLabEnvironment(o.Service, env)
+	list, err := o.GitLab.Deployments(ctx, o.Snapshot.Services[o.Service].Project.ID, name)
 	if err != nil {
 		return nil, err
 	}
@@ -242,7 +243,7 @@ func (o *Options) evidence(ctx context.Context, repo *gitrepo.Repo, env string, 
 		// Anyone who may write to the project can make a record; the pipeline is
 		// named only by GitLab, for the deployment of a job.
 		ours := d.SHA == b.Config.Commit && d.Pipeline == b.Config.Pipeline
-		events = append(events, state.Event{At: d.Finished, Ours: ours, Ends: !ours, Source: fmt.Sprintf("deployment %d", d.ID)})
+		events = append(events, state.Event{At: d.Finished, Ours: ours, Ends: !ours, Source: fmt.Sprintf("deployment %d to %s", d.ID, name)})
 	}
 	return events, nil
 }

@@ -204,6 +204,28 @@ func TestPromote(t *testing.T) {
 	}
 }
 
+// TestMonorepo: what another service of the project deployed from the same
+// pipeline is no evidence of this one, and its record stands for itself.
+func TestMonorepo(t *testing.T) {
+	w := newWorld(t)
+	w.sign()
+	w.options.Snapshot.Services["refunds"] = landscape.Service{Project: landscape.Project{Path: "nsflow/orders", ID: 77}, Environments: []string{"dev", "stage"}}
+	w.records.deployments[0].Environment = "refunds-dev"
+	w.promote(4, "2 of 2 gates did not pass")
+	w.records.deployments[0].Environment = "orders-dev"
+	w.promote(0, "")
+	file := filepath.Join(t.TempDir(), "observed.yaml")
+	text := "apiVersion: slipway/v1\nkind: Observed\nservice: orders\nenvironment: stage\nbundle: " + w.ref + "\nrevision: 1\nstatus: deployed\nsince: 2026-11-23T10:00:00Z\n"
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	err := record.Run(t.Context(), w.toolRun(), record.Options{Service: "orders", Bundle: w.ref, Target: "stage", Observed: file, Ref: "main", Identity: w.options.Identity,
+		Snapshot: w.options.Snapshot, GitLab: w.records, Fetch: w.options.Fetch, Clone: w.options.Clone})
+	if err != nil || len(w.records.made) != 1 || w.records.made[0].Environment != "orders-stage" {
+		t.Errorf("recorded %+v, %v", w.records.made, err)
+	}
+}
+
 func TestRefusals(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(*world)
