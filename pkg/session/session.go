@@ -77,11 +77,20 @@ func Open(ctx context.Context, run *tool.Run, o Options) (*Session, error) {
 	if s.Snapshot, err = landscape.ReadSnapshot(raw); err != nil {
 		return nil, tool.Exit(tool.Usage, err)
 	}
+	if s.GitLab != nil && s.CI.ServerURL != s.Snapshot.GitLab.URL {
+		return nil, OtherInstance(s.CI.ServerURL, s.Snapshot.GitLab.URL)
+	}
 	if s.Digest, err = s.Snapshot.Digest(); err != nil {
 		return nil, err
 	}
 	run.Report.Landscape = s.Digest
 	return s, s.identify(ctx, run)
+}
+
+// OtherInstance says that a run is at another GitLab than the landscape's: it
+// must not be asked for records, nor given a token.
+func OtherInstance(here, trusted string) error {
+	return tool.Exit(tool.Usage, fmt.Errorf("this is GitLab %q, and the landscape trusts %q", here, trusted), "gitlab.url is the issuer of the ID tokens, to the letter")
 }
 
 func (s *Session) fetch(ctx context.Context, where string) ([]byte, error) {

@@ -17,6 +17,7 @@ import (
 	"gitlab.com/slipway/slipway/pkg/cienv"
 	"gitlab.com/slipway/slipway/pkg/gitlabapi"
 	"gitlab.com/slipway/slipway/pkg/landscape"
+	"gitlab.com/slipway/slipway/pkg/session"
 	"gitlab.com/slipway/slipway/pkg/tool"
 	"gitlab.com/slipway/slipway/tools/bootstrap/internal/apply"
 	"gitlab.com/slipway/slipway/tools/bootstrap/internal/compile"
@@ -100,13 +101,13 @@ func open(ctx context.Context, run *tool.Run, flags *cli.Context) (*estate.Estat
 		return nil, err
 	}
 	var cfg aws.Config
-	var session, management string
+	var name, management string
 	var id cienv.Identity
 	err = run.Step(ctx, "credentials", func(ctx context.Context) error {
 		if id, err = identify(ctx, run, ci, src.Landscape); err != nil {
 			return err
 		}
-		if cfg, session, err = credentials(ctx, ci, id, src.Landscape); err != nil {
+		if cfg, name, err = credentials(ctx, ci, id, src.Landscape); err != nil {
 			return err
 		}
 		if management, err = caller(ctx, run, cfg, src.Landscape); err != nil && ci.InJob {
@@ -121,7 +122,7 @@ func open(ctx context.Context, run *tool.Run, flags *cli.Context) (*estate.Estat
 	}
 	facts := estate.NewFacts(src, management)
 	patience := estate.DefaultPatience()
-	cloud := estate.NewCloud(cfg, session, awsauth.CustomEndpoint(run.Env), facts, patience)
+	cloud := estate.NewCloud(cfg, name, awsauth.CustomEndpoint(run.Env), facts, patience)
 	phases, err := estate.Phases(cloud, gl)
 	if err != nil {
 		return nil, err
@@ -132,7 +133,7 @@ func open(ctx context.Context, run *tool.Run, flags *cli.Context) (*estate.Estat
 // connect returns a client of the landscape's GitLab, nil where no token is known.
 func connect(ci cienv.CI, gl landscape.GitLabSource) (*gitlabapi.Client, error) {
 	if ci.ServerURL != "" && ci.ServerURL != gl.URL {
-		return nil, tool.Exit(tool.Usage, fmt.Errorf("this is GitLab %q, and the landscape trusts %q", ci.ServerURL, gl.URL), "gitlab.url is the issuer of the ID tokens, to the letter")
+		return nil, session.OtherInstance(ci.ServerURL, gl.URL)
 	}
 	if ci.JobToken == "" && ci.Token == "" {
 		return nil, nil
@@ -171,9 +172,9 @@ func credentials(ctx context.Context, ci cienv.CI, id cienv.Identity, l landscap
 	if management == "" {
 		return aws.Config{}, "", tool.Exit(tool.Usage, errors.New("accounts.management.id is not set, and a job cannot guess it"), "a person's first run names it")
 	}
-	session := awsauth.SessionName(id.ProjectID, id.PipelineID, id.JobID)
-	cfg, err := awsauth.Config(ctx, awsauth.Source{Region: l.AWS.Region, Token: ci.IDToken, Role: landscape.RoleARN(management, "bootstrap"), Session: session})
-	return cfg, session, err
+	name := awsauth.SessionName(id.ProjectID, id.PipelineID, id.JobID)
+	cfg, err := awsauth.Config(ctx, awsauth.Source{Region: l.AWS.Region, Token: ci.IDToken, Role: landscape.RoleARN(management, "bootstrap"), Session: name})
+	return cfg, name, err
 }
 
 // caller makes the first call, and returns the number of the management account.
