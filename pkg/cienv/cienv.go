@@ -17,7 +17,7 @@ import (
 
 // CI is what a job's variables say. None of it is proof of anything.
 type CI struct {
-	InJob         bool   // GITLAB_CI is true
+	InJob         bool   // this is a job, or has what only a job is given
 	ServerURL     string // the instance's public address
 	Endpoint      string // where to connect to the instance; ServerURL unless SLIPWAY_GITLAB_ENDPOINT says otherwise
 	ProjectID     int64
@@ -38,10 +38,12 @@ type CI struct {
 	RegistryImage string
 }
 
-// Read reads the variables through env.
+// Read reads the variables through env. Whoever has a job's token is a job, and
+// is held to its identity and its gates, whatever GITLAB_CI says: a pipeline
+// may override that.
 func Read(env func(string) string) CI {
 	c := CI{
-		InJob:         env("GITLAB_CI") == "true",
+		InJob:         env("GITLAB_CI") == "true" || env("CI_JOB_TOKEN") != "" || env("SLIPWAY_ID_TOKEN") != "",
 		ServerURL:     strings.TrimRight(env("CI_SERVER_URL"), "/"),
 		Endpoint:      strings.TrimRight(env("SLIPWAY_GITLAB_ENDPOINT"), "/"),
 		ProjectID:     number(env("CI_PROJECT_ID")),

@@ -88,6 +88,20 @@ func TestVerifyRefuses(t *testing.T) {
 	}
 }
 
+// TestJobStaysAJob: a pipeline that overrides GITLAB_CI makes no person of it.
+func TestJobStaysAJob(t *testing.T) {
+	for name, env := range map[string]map[string]string{
+		"GITLAB_CI": {"GITLAB_CI": "true"}, "job token": {"GITLAB_CI": "false", "CI_JOB_TOKEN": "t"}, "ID token": {"GITLAB_CI": "", "SLIPWAY_ID_TOKEN": "t"},
+	} {
+		if !cienv.Read(func(k string) string { return env[k] }).InJob {
+			t.Errorf("%s: it is taken for a person", name)
+		}
+	}
+	if cienv.Read(func(k string) string { return map[string]string{"SLIPWAY_GITLAB_TOKEN": "t", "CI_SERVER_URL": "u"}[k] }).InJob {
+		t.Error("a person with a token of their own is taken for a job")
+	}
+}
+
 func TestRead(t *testing.T) {
 	env := map[string]string{"GITLAB_CI": "true", "CI_SERVER_URL": "https://gitlab.example.com/", "CI_PROJECT_ID": "77", "CI_PIPELINE_ID": "no number"}
 	c := cienv.Read(func(k string) string { return env[k] })

@@ -38,7 +38,7 @@ func (w *world) proxied() *faultproxy.Log {
 
 func (w *world) process(verb string) *exec.Cmd {
 	cmd := exec.Command("slipway-backup", append(w.cluster(verb), w.common()...)...)
-	cmd.Dir, cmd.Env = w.dir, append(os.Environ(), "GITLAB_CI=")
+	cmd.Dir, cmd.Env = w.dir, append(os.Environ(), "GITLAB_CI=", "CI_JOB_TOKEN=")
 	return cmd
 }
 

@@ -90,7 +90,7 @@ spec:
 	w.must(err)
 	w.write("landscape.json", string(raw))
 	w.env = append(os.Environ(), "IMAGE_REF="+w.image, "SLIPWAY_LANDSCAPE="+filepath.Join(w.dir, "landscape.json"),
-		"SLIPWAY_DEPLOY_KUBECONFIG="+w.kubeconfig, "GITLAB_CI=", "SLIPWAY_DEPLOY_REPORT_DIR="+filepath.Join(w.dir, "report"))
+		"SLIPWAY_DEPLOY_KUBECONFIG="+w.kubeconfig, "GITLAB_CI=", "CI_JOB_TOKEN=", "SLIPWAY_DEPLOY_REPORT_DIR="+filepath.Join(w.dir, "report"))
 	return w
 }
 

@@ -85,7 +85,7 @@ func newKillable(ctx context.Context, dir, moto string, made *map[string]int) (k
 			return k, err
 		}
 	}
-	k.env = append(os.Environ(), "AWS_ENDPOINT_URL="+addresses[0], "AWS_REGION=eu-central-1", "AWS_ACCESS_KEY_ID="+admin.AccessKeyID, "AWS_SECRET_ACCESS_KEY="+admin.SecretAccessKey,
+	k.env = append(os.Environ(), "GITLAB_CI=", "CI_JOB_TOKEN=", "AWS_ENDPOINT_URL="+addresses[0], "AWS_REGION=eu-central-1", "AWS_ACCESS_KEY_ID="+admin.AccessKeyID, "AWS_SECRET_ACCESS_KEY="+admin.SecretAccessKey,
 		"CI_SERVER_URL=https://gitlab.example.com", "SLIPWAY_GITLAB_ENDPOINT="+addresses[1], "SLIPWAY_GITLAB_TOKEN="+gitlabToken,
 		"SLIPWAY_BOOTSTRAP_REPORT_DIR="+filepath.Join(k.dir, "report"), "SLIPWAY_BOOTSTRAP_DIR="+filepath.Join(k.dir, "landscape"))
 	return k, nil

@@ -78,7 +78,7 @@ func newWorld(t *testing.T) *world {
 	w.write(".git/HEAD", "ref: refs/heads/main\n") // the stacks' names are their paths from here
 	w.write("network/main.tf", stackText)
 	w.env = map[string]string{"PATH": os.Getenv("PATH"), "HOME": t.TempDir(), "AWS_ENDPOINT_URL": endpoint,
-		"CI_COMMIT_SHA": "c0ffee", "CI_JOB_TOKEN": "job-token-0123456789", "SLIPWAY_LANDSCAPE": filepath.Join(w.dir, "snapshot.json"),
+		"CI_COMMIT_SHA": "c0ffee", "SLIPWAY_LANDSCAPE": filepath.Join(w.dir, "snapshot.json"),
 		"SLIPWAY_TERRAFORM_OUT": filepath.Join(w.dir, "plan"), "SLIPWAY_TERRAFORM_REPORT_DIR": filepath.Join(w.dir, "report")}
 	return w
 }
@@ -198,7 +198,7 @@ func TestLockHeld(t *testing.T) {
 // TestChildSeesNoToken runs a stack that prints its environment.
 func TestChildSeesNoToken(t *testing.T) {
 	w := newWorld(t)
-	w.env["SLIPWAY_ID_TOKEN"] = "id-token-0123456789"
+	w.env["SLIPWAY_GITLAB_TOKEN"] = "gitlab-token-0123456789"
 	w.write("network/main.tf", `terraform {
   backend "s3" {}
 }
@@ -215,7 +215,7 @@ resource "terraform_data" "env" {
 		t.Fatal(err)
 	}
 	want(t, string(raw), "AWS_ACCESS_KEY_ID\n")
-	for _, bad := range []string{"CI_JOB_TOKEN", "SLIPWAY_ID_TOKEN", "SLIPWAY_LANDSCAPE"} {
+	for _, bad := range []string{"CI_COMMIT_SHA", "SLIPWAY_GITLAB_TOKEN", "SLIPWAY_LANDSCAPE"} {
 		if strings.Contains(string(raw), bad) {
 			t.Errorf("the child sees %s", bad)
 		}
