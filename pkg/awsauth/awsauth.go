@@ -11,10 +11,13 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go"
+
+	"gitlab.com/slipway/slipway/pkg/tool"
 )
 
 // Source is where credentials come from. With a Token, the role is assumed
@@ -105,9 +108,20 @@ func Denied(err error) error {
 		return err
 	}
 	switch api.ErrorCode() {
-	case "AccessDenied", "AccessDeniedException", "InvalidIdentityToken", "ExpiredTokenException", "ExpiredToken", "InvalidClientTokenId", "InvalidAccessKeyId",
+	case "AccessDenied", "AccessDeniedException", "InvalidIdentityToken", "IDPRejectedClaim", "ExpiredTokenException", "ExpiredToken", "InvalidClientTokenId", "InvalidAccessKeyId",
 		"MissingAuthenticationToken", "MissingAuthenticationTokenException", "UnrecognizedClientException", "SignatureDoesNotMatch", "InvalidSignatureException":
 		return deniedError{err}
+	}
+	return err
+}
+
+// passing marks a failure that may pass (no answer, throttling, an error of
+// AWS's own, GitLab's keys out of AWS's reach), so that the program exits 75.
+func passing(err error) error {
+	var api smithy.APIError
+	keys := errors.As(err, &api) && api.ErrorCode() == "IDPCommunicationError"
+	if keys || retry.NewStandard().IsErrorRetryable(err) {
+		return tool.Exit(tool.Temporary, err)
 	}
 	return err
 }
@@ -116,11 +130,11 @@ func Denied(err error) error {
 // before anything else happens, and returns the caller's ARN.
 func Check(ctx context.Context, cfg aws.Config) (string, error) {
 	if _, err := cfg.Credentials.Retrieve(ctx); err != nil {
-		return "", fmt.Errorf("obtaining AWS credentials: %w", Denied(err))
+		return "", fmt.Errorf("obtaining AWS credentials: %w", passing(Denied(err)))
 	}
 	out, err := sts.NewFromConfig(cfg).GetCallerIdentity(ctx, nil)
 	if err != nil {
-		return "", fmt.Errorf("asking AWS who we are: %w", Denied(err))
+		return "", fmt.Errorf("asking AWS who we are: %w", passing(Denied(err)))
 	}
 	return aws.ToString(out.Arn), nil
 }

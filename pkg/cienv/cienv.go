@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/coreos/go-oidc/v3/oidc"
 )
@@ -101,17 +102,47 @@ func (i Identity) Claims() map[string]string {
 // ErrNoToken says that the job carries no ID token.
 var ErrNoToken = errors.New("the job has no ID token in SLIPWAY_ID_TOKEN")
 
+// ErrUnreachable says that the instance did not give out its keys, so that
+// nothing is known of the token.
+var ErrUnreachable = errors.New("the keys of GitLab's ID tokens cannot be fetched")
+
+// watched notes whether the instance was there: the verifier's error does not
+// carry the cause.
+type watched struct {
+	http.RoundTripper
+	missed error
+}
+
+// RoundTrip makes the call.
+func (w *watched) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := w.RoundTripper.RoundTrip(req)
+	switch {
+	case err != nil:
+		w.missed = err
+	case resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode >= http.StatusInternalServerError:
+		w.missed = fmt.Errorf("it answers %s", resp.Status)
+	}
+	return resp, err
+}
+
+// patience is how long one answer of the instance may take.
+const patience = time.Minute
+
 // Verify checks the signature, issuer, audience and age of the job's ID token
 // and returns who it names. issuer and audience come from the landscape; the
 // keys are fetched from endpoint, the instance's address.
-func Verify(ctx context.Context, client *http.Client, token, issuer, endpoint, audience string) (Identity, error) {
+func Verify(ctx context.Context, token, issuer, endpoint, audience string) (Identity, error) {
 	if token == "" {
 		return Identity{}, ErrNoToken
 	}
-	ctx = oidc.ClientContext(ctx, client)
+	seen := &watched{RoundTripper: http.DefaultTransport}
+	ctx = oidc.ClientContext(ctx, &http.Client{Transport: seen, Timeout: patience})
 	keys := oidc.NewRemoteKeySet(ctx, strings.TrimRight(endpoint, "/")+"/oauth/discovery/keys")
 	verifier := oidc.NewVerifier(issuer, keys, &oidc.Config{ClientID: audience, SupportedSigningAlgs: []string{oidc.RS256}})
 	t, err := verifier.Verify(ctx, token)
+	if err != nil && seen.missed != nil {
+		return Identity{}, fmt.Errorf("%w from %q: %w", ErrUnreachable, endpoint, seen.missed)
+	}
 	if err != nil {
 		return Identity{}, fmt.Errorf("verifying the job's ID token: %w", err)
 	}

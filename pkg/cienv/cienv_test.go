@@ -60,7 +60,7 @@ func (s signer) token(t *testing.T, change func(map[string]any)) string {
 
 func TestVerify(t *testing.T) {
 	s := newSigner(t)
-	id, err := cienv.Verify(context.Background(), http.DefaultClient, s.token(t, func(map[string]any) {}), issuer, s.url, audience)
+	id, err := cienv.Verify(context.Background(), s.token(t, func(map[string]any) {}), issuer, s.url, audience)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,11 +79,11 @@ func TestVerifyRefuses(t *testing.T) {
 		"another key":      stranger.token(t, func(map[string]any) {}),
 		"no token":         "x.y.z",
 	} {
-		if _, err := cienv.Verify(context.Background(), http.DefaultClient, token, issuer, s.url, audience); err == nil {
+		if _, err := cienv.Verify(context.Background(), token, issuer, s.url, audience); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
 	}
-	if _, err := cienv.Verify(context.Background(), http.DefaultClient, "", issuer, s.url, audience); !errors.Is(err, cienv.ErrNoToken) {
+	if _, err := cienv.Verify(context.Background(), "", issuer, s.url, audience); !errors.Is(err, cienv.ErrNoToken) {
 		t.Errorf("without a token: %v", err)
 	}
 }
@@ -99,6 +99,24 @@ func TestJobStaysAJob(t *testing.T) {
 	}
 	if cienv.Read(func(k string) string { return map[string]string{"SLIPWAY_GITLAB_TOKEN": "t", "CI_SERVER_URL": "u"}[k] }).InJob {
 		t.Error("a person with a token of their own is taken for a job")
+	}
+}
+
+// TestVerifyWithoutKeys: an instance that does not answer says nothing of the
+// token, and is not waited for without end.
+func TestVerifyWithoutKeys(t *testing.T) {
+	s := newSigner(t)
+	broken := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) }))
+	t.Cleanup(broken.Close)
+	gone := httptest.NewServer(nil)
+	gone.Close()
+	for name, endpoint := range map[string]string{"no answer": gone.URL, "502": broken.URL} {
+		if _, err := cienv.Verify(t.Context(), s.token(t, func(map[string]any) {}), issuer, endpoint, audience); !errors.Is(err, cienv.ErrUnreachable) {
+			t.Errorf("%s: %v, want ErrUnreachable", name, err)
+		}
+	}
+	if _, err := cienv.Verify(t.Context(), "x.y.z", issuer, s.url, audience); err == nil || errors.Is(err, cienv.ErrUnreachable) {
+		t.Errorf("a bad token: %v", err)
 	}
 }
 

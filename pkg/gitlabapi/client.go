@@ -7,8 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 
 	gitlab "gitlab.com/gitlab-org/api/client-go/v2"
+
+	"gitlab.com/slipway/slipway/pkg/tool"
 )
 
 // Config says which instance is called, and as whom. Token (a person's or a
@@ -73,6 +76,23 @@ func Denied(err error) error {
 		return deniedError{err}
 	}
 	return err
+}
+
+// Passing marks a failure that may pass (no answer, 429, an error of the
+// instance's own), so that the program exits 75 and GitLab runs the job again.
+// It is for calls that change nothing.
+func Passing(err error) error {
+	var answer *gitlab.ErrorResponse
+	var lost *url.Error
+	switch {
+	case errors.As(err, &answer):
+		if answer.StatusCode != http.StatusTooManyRequests && answer.StatusCode < http.StatusInternalServerError {
+			return err
+		}
+	case !errors.As(err, &lost) || errors.Is(err, context.Canceled):
+		return err
+	}
+	return tool.Exit(tool.Temporary, err)
 }
 
 // SnapshotPackage is the generic package that landscape snapshots are in, and

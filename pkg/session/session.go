@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"os/user"
 	"regexp"
@@ -107,11 +106,11 @@ func (s *Session) fetch(ctx context.Context, where string) ([]byte, error) {
 	if gitlabapi.NotFound(err) {
 		return nil, tool.Hint(err, "slipway-bootstrap apply publishes it; the platform project's job token allow-list must name this project")
 	}
-	return raw, err
+	return raw, gitlabapi.Passing(err)
 }
 
-// identify verifies the ID token. A job without a valid one gets nothing; a
-// run outside of a job is a person's, with that person's own credentials.
+// identify says who runs. A run outside of a job is a person's, with that
+// person's own credentials.
 func (s *Session) identify(ctx context.Context, run *tool.Run) error {
 	if !s.CI.InJob {
 		name := "unknown"
@@ -122,19 +121,32 @@ func (s *Session) identify(ctx context.Context, run *tool.Run) error {
 		return nil
 	}
 	gl := s.Snapshot.GitLab
-	endpoint := gl.URL
-	if s.CI.ServerURL == gl.URL {
-		endpoint = s.CI.Endpoint
-	}
-	id, err := cienv.Verify(ctx, http.DefaultClient, s.CI.IDToken, gl.URL, endpoint, gl.Audience)
+	id, err := Identify(ctx, run, s.CI, gl.URL, gl.Audience)
 	if err != nil {
-		return tool.Exit(tool.Denied, err, "the job needs id_tokens: {SLIPWAY_ID_TOKEN: {aud: "+gl.Audience+"}}; the shipped templates have it")
+		return err
 	}
 	s.Identity = id
-	run.Report.Identity = id.Claims()
 	s.Owner = owner.Owner{Kind: "job", Instance: gl.URL, Project: id.ProjectID, Pipeline: id.PipelineID, Job: id.JobID,
 		User: id.User, URL: s.CI.JobURL, Start: time.Now().UTC()}
 	return nil
+}
+
+// Identify verifies a job's ID token and notes the identity in the report. A
+// job without a valid one gets nothing.
+func Identify(ctx context.Context, run *tool.Run, ci cienv.CI, issuer, audience string) (cienv.Identity, error) {
+	endpoint := issuer
+	if ci.ServerURL == issuer {
+		endpoint = ci.Endpoint
+	}
+	id, err := cienv.Verify(ctx, ci.IDToken, issuer, endpoint, audience)
+	switch {
+	case errors.Is(err, cienv.ErrUnreachable) && !errors.Is(err, context.Canceled):
+		return id, tool.Exit(tool.Temporary, err)
+	case err != nil:
+		return id, tool.Exit(tool.Denied, err, "the job needs id_tokens: {SLIPWAY_ID_TOKEN: {aud: "+audience+"}}; the shipped templates have it")
+	}
+	run.Report.Identity = id.Claims()
+	return id, nil
 }
 
 // AWS returns the configuration for a role, and makes the first call with it,

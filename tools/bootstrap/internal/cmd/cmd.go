@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"os/user"
 	"strings"
 
@@ -146,16 +145,7 @@ func identify(ctx context.Context, run *tool.Run, ci cienv.CI, l landscape.Lands
 	if !ci.InJob {
 		return cienv.Identity{}, nil
 	}
-	endpoint := ci.Endpoint
-	if endpoint == "" {
-		endpoint = l.GitLab.URL
-	}
-	id, err := cienv.Verify(ctx, http.DefaultClient, ci.IDToken, l.GitLab.URL, endpoint, l.GitLab.Audience)
-	if err != nil {
-		return id, tool.Exit(tool.Denied, err, "the job needs id_tokens: {SLIPWAY_ID_TOKEN: {aud: "+l.GitLab.Audience+"}}; the shipped template has it")
-	}
-	run.Report.Identity = id.Claims()
-	return id, nil
+	return session.Identify(ctx, run, ci, l.GitLab.URL, l.GitLab.Audience)
 }
 
 // credentials are a person's own, or in a job those of the role bootstrap.
