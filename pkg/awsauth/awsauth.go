@@ -7,11 +7,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"regexp"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
@@ -30,6 +32,11 @@ type Source struct {
 	Session string // RoleSessionName, see SessionName
 }
 
+// patience is how long a service may take to answer: the SDK's own client waits
+// without end, and the job with it. What follows the answer may take longer,
+// since a backup's archive is large.
+const patience = time.Minute
+
 // token hands the ID token to the SDK without a file.
 type token string
 
@@ -39,14 +46,15 @@ func (t token) GetIdentityToken() ([]byte, error) { return []byte(t), nil }
 // Config returns the configuration for the source's role. No call is made
 // before the first use.
 func Config(ctx context.Context, s Source) (aws.Config, error) {
+	client := config.WithHTTPClient(awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) { t.ResponseHeaderTimeout = patience }))
 	if s.Token == "" {
-		cfg, err := config.LoadDefaultConfig(ctx, config.WithRegion(s.Region))
+		cfg, err := config.LoadDefaultConfig(ctx, config.WithRegion(s.Region), client)
 		if err != nil {
 			return aws.Config{}, fmt.Errorf("loading the AWS configuration: %w", err)
 		}
 		return cfg, nil
 	}
-	cfg, err := config.LoadDefaultConfig(ctx, config.WithRegion(s.Region), config.WithCredentialsProvider(aws.AnonymousCredentials{}))
+	cfg, err := config.LoadDefaultConfig(ctx, config.WithRegion(s.Region), client, config.WithCredentialsProvider(aws.AnonymousCredentials{}))
 	if err != nil {
 		return aws.Config{}, fmt.Errorf("loading the AWS configuration: %w", err)
 	}

@@ -6,6 +6,8 @@ import (
 	"net/http/httptest"
 	"testing"
 
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+
 	"gitlab.com/slipway/slipway/pkg/tool"
 )
 
@@ -54,4 +56,19 @@ func check(t *testing.T, endpoint string) error {
 	}
 	_, err = Check(t.Context(), cfg)
 	return err
+}
+
+// TestCallsEnd: a service that takes a call and does not answer is not waited
+// for without end.
+func TestCallsEnd(t *testing.T) {
+	for _, s := range []Source{{Region: "eu-central-1"}, {Region: "eu-central-1", Token: "id-token", Role: "arn:aws:iam::111111111111:role/orders-dev"}} {
+		cfg, err := Config(t.Context(), s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		client, ok := cfg.HTTPClient.(*awshttp.BuildableClient)
+		if !ok || client.GetTransport().ResponseHeaderTimeout != patience {
+			t.Errorf("calls are made by %T without a limit of time", cfg.HTTPClient)
+		}
+	}
 }

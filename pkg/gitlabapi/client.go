@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"time"
 
 	gitlab "gitlab.com/gitlab-org/api/client-go/v2"
 
@@ -30,6 +31,10 @@ type Client struct {
 	asJob bool
 }
 
+// patience is how long one call may take, with the file it carries: the
+// snapshot is the largest.
+const patience = time.Minute
+
 // New returns a client. It makes no call.
 func New(c Config) (*Client, error) {
 	base := c.Endpoint
@@ -40,7 +45,8 @@ func New(c Config) (*Client, error) {
 		return nil, errors.New("connecting to GitLab: no address is known")
 	}
 	// Retrying a POST could make a second note, commit or deployment.
-	options := []gitlab.ClientOptionFunc{gitlab.WithBaseURL(base), gitlab.WithOnlyIdempotentRetries()}
+	options := []gitlab.ClientOptionFunc{gitlab.WithBaseURL(base), gitlab.WithOnlyIdempotentRetries(),
+		gitlab.WithHTTPClient(&http.Client{Transport: http.DefaultTransport, Timeout: patience})}
 	var api *gitlab.Client
 	var err error
 	if c.Token != "" {
