@@ -177,6 +177,28 @@ func TestResumes(t *testing.T) {
 	}
 }
 
+// TestMistypedAccounts: accounts that are not in the organisation are named
+// before anything is made, all of them, in an empty organisation and later.
+func TestMistypedAccounts(t *testing.T) {
+	w := newWorld(t)
+	refused := func() {
+		t.Helper()
+		w.edit("landscape.yaml", "prod: {ou: workloads, guard", `prod: {id: "210987654321", ou: workloads, guard`)
+		w.edit("landscape.yaml", "shared: {ou", `shared: {id: "210987654322", ou`)
+		_, log, calls := w.run(64, "apply")
+		want(t, log, "account 210987654321 is not in the organisation")
+		want(t, log, "account 210987654322 is not in the organisation")
+		if len(calls) != 0 {
+			t.Errorf("mutating calls: %v", calls)
+		}
+	}
+	whole := w.read("landscape.yaml")
+	refused()
+	w.write("landscape.yaml", whole)
+	w.run(0, "apply")
+	refused()
+}
+
 // TestForeignCredentials: nothing is touched with those of another account.
 func TestForeignCredentials(t *testing.T) {
 	w := newWorld(t)

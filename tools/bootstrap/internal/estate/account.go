@@ -58,12 +58,16 @@ func (r *member) find(ctx context.Context) (*types.Account, error) {
 	}
 	switch {
 	case id != "":
-		return nil, tool.Exit(tool.Usage, fmt.Errorf("account %s is not in the organisation", id), "invite it, or take the id away to have an account made")
+		return nil, notMember(id)
 	case byEmail != nil:
 		return byEmail, nil
 	default:
 		return byName, nil
 	}
+}
+
+func notMember(id string) error {
+	return tool.Exit(tool.Usage, fmt.Errorf("account %s is not in the organisation", id), "invite it, or take the id away to have an account made")
 }
 
 // stateOf reads State, and Status where an older API answers only that.
@@ -78,6 +82,9 @@ func stateOf(a *types.Account) string {
 func (r *member) Observe(ctx context.Context) (resource.Observation, error) {
 	var o resource.Observation
 	if r.c.facts.Organization() == "" {
+		if id := r.c.facts.Source.Landscape.Accounts[r.name].ID; id != "" {
+			return o, notMember(id)
+		}
 		return resource.Absent(), nil
 	}
 	a, err := r.find(ctx)

@@ -12,6 +12,12 @@ import (
 	"gitlab.com/slipway/slipway/tools/bootstrap/internal/resource"
 )
 
+// The phases that everything else rests on.
+const (
+	phaseOrganization = "organization"
+	phaseAccounts     = "accounts"
+)
+
 // Phases lists every resource of the landscape, in the order in which they
 // need one another: keys before the roles that use them, the audit bucket
 // before the trail, and the snapshot, which has the ids of them all, last.
@@ -31,8 +37,8 @@ func Phases(c *Cloud, gl *gitlabapi.Client) ([]resource.Phase, error) {
 		}
 	}
 	return []resource.Phase{
-		{Name: "organization", Resources: c.organization(l)},
-		{Name: "accounts", Resources: c.accounts(l)},
+		{Name: phaseOrganization, Resources: c.organization(l)},
+		{Name: phaseAccounts, Resources: c.accounts(l)},
 		{Name: "keys and state", Resources: c.perAccount(l, plan)},
 		{Name: "roles", Resources: roles},
 		{Name: "audit trail", Resources: []resource.Resource{&trail{c: c}}},

@@ -2,6 +2,7 @@ package estate
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -21,6 +22,22 @@ type Estate struct {
 type Result struct {
 	resource.Outcome
 	Landscape string `json:"landscape"` // digest, as far as the live organisation is known
+}
+
+// Look observes the organisation and its accounts, on which everything else
+// rests, and names all that is wrong with them. It changes nothing.
+func (e *Estate) Look(ctx context.Context) error {
+	engine := resource.Engine{Parallel: e.Parallel}
+	var problems []error
+	for _, phase := range e.Phases {
+		if phase.Name == phaseOrganization || phase.Name == phaseAccounts {
+			for _, r := range phase.Resources { // each by itself, so that one does not hide another
+				_, err := engine.Run(ctx, resource.Phase{Name: phase.Name, Resources: []resource.Resource{r}})
+				problems = append(problems, err)
+			}
+		}
+	}
+	return errors.Join(problems...)
 }
 
 // Run looks at every resource, changes what differs where act is set, and
