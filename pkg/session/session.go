@@ -127,7 +127,7 @@ func (s *Session) identify(ctx context.Context, run *tool.Run) error {
 	}
 	s.Identity = id
 	s.Owner = owner.Owner{Kind: "job", Instance: gl.URL, Project: id.ProjectID, Pipeline: id.PipelineID, Job: id.JobID,
-		User: id.User, URL: s.CI.JobURL, Start: time.Now().UTC()}
+		User: id.User, URL: fmt.Sprintf("%s/%s/-/jobs/%d", gl.URL, id.ProjectPath, id.JobID), Start: time.Now().UTC()}
 	return nil
 }
 
