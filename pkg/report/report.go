@@ -4,6 +4,7 @@ package report
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -107,6 +108,19 @@ func (r *Run) Finish(code int, outcome, text string) {
 	r.End, r.ExitCode, r.Outcome, r.Error = r.now().UTC(), code, outcome, text
 }
 
+// Prepare makes the folder of a report and writes a file into it, so that what
+// hinders a report is known before anything is done.
+func Prepare(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("making report folder %q: %w", dir, err)
+	}
+	probe, err := os.CreateTemp(dir, ".probe-*")
+	if err != nil {
+		return fmt.Errorf("writing to report folder %q: %w", dir, err)
+	}
+	return errors.Join(probe.Close(), os.Remove(probe.Name()))
+}
+
 // Write leaves <tool>.json, .xml (JUnit), .md and .html in dir. mask is applied
 // to the JSON, and the pages are made of what came out of it, so that a secret
 // can reach none of them.
@@ -129,9 +143,6 @@ func (r *Run) Write(dir string, mask func(string) string) error {
 	junit, err := clean.JUnit()
 	if err != nil {
 		return err
-	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return fmt.Errorf("making report folder %q: %w", dir, err)
 	}
 	files := map[string][]byte{".json": append(raw, '\n'), ".html": html, ".xml": junit, ".md": []byte(clean.Markdown())}
 	for ext, data := range files {

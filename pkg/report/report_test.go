@@ -23,7 +23,10 @@ func sample() *report.Run {
 }
 
 func TestWriteMasksEveryFile(t *testing.T) {
-	dir := t.TempDir()
+	dir := filepath.Join(t.TempDir(), "report")
+	if err := report.Prepare(dir); err != nil {
+		t.Fatal(err)
+	}
 	mask := func(s string) string { return strings.ReplaceAll(s, "tok-123456", "[MASKED]") }
 	if err := sample().Write(dir, mask); err != nil {
 		t.Fatal(err)

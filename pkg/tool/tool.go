@@ -203,6 +203,9 @@ func (f frame) action(cmd Command) cli.ActionFunc {
 				run.Report.Inputs[name] = log.Mask(fmt.Sprint(c.Value(name)))
 			}
 		}
+		if err := report.Prepare(c.String("report-dir")); err != nil {
+			return Exit(Usage, err, "--report-dir names a folder that can be written to; nothing was done")
+		}
 		err := cmd.Run(c.Context, run, c)
 		// What a program wrote last without ending the line; a log that cannot be
 		// written has nobody to tell.
@@ -216,14 +219,24 @@ func (f frame) action(cmd Command) cli.ActionFunc {
 			text = log.Mask(joblog.Clean(err.Error()))
 		}
 		run.Report.Finish(code, Outcome(code), text)
-		if werr := run.Report.Write(c.String("report-dir"), log.Mask); werr != nil && err == nil {
-			return werr
+		if werr := run.Report.Write(c.String("report-dir"), log.Mask); werr != nil {
+			code, err = unreported(code, err, werr)
+			text = log.Mask(joblog.Clean(err.Error()))
 		}
 		if err != nil {
 			return &Error{Code: code, Err: masked{text, err}, Hints: nil}
 		}
 		return nil
 	}
+}
+
+// unreported is the end of a run whose report cannot be written. What was done
+// is done, but nobody can look at the evidence.
+func unreported(code int, err, werr error) (int, error) {
+	if err != nil {
+		return code, errors.Join(err, werr)
+	}
+	return Broken, Hint(werr, "the run itself ended well; what it did stands in the log above alone")
 }
 
 // masked is an error whose text has lost its secrets; the chain stays.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -49,6 +50,18 @@ func sample() tool.Program {
 		{Name: "child", Usage: "end with a child's error",
 			Run: func(ctx context.Context, _ *tool.Run, _ *cli.Context) error {
 				return fmt.Errorf("running a child: %w", exec.CommandContext(ctx, "false").Run())
+			}},
+		{Name: "spoil", Usage: "put folders where the report goes", Flags: []cli.Flag{&cli.IntFlag{Name: "code", Usage: "exit `CODE`"}},
+			Run: func(_ context.Context, run *tool.Run, flags *cli.Context) error {
+				for _, ext := range []string{"json", "xml", "md", "html"} {
+					if err := os.Mkdir(filepath.Join(flags.String("report-dir"), "sample."+ext), 0o755); err != nil && !os.IsExist(err) {
+						return err
+					}
+				}
+				if code := flags.Int("code"); code != 0 {
+					return tool.Exitf(code, "told to end")
+				}
+				return run.Result(nil, "spoilt")
 			}},
 		{Name: "mutter", Usage: "end in the middle of a line",
 			Run: func(_ context.Context, run *tool.Run, _ *cli.Context) error {
