@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -190,8 +191,23 @@ func TestLockHeld(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, log := w.run(8, "plan", "--lock-timeout", "0s")
-	want(t, log, "the state is locked: ID 11111111-2222-3333-4444-555555555555")
+	_, log := w.run(9, "plan", "--lock-timeout", "0s")
+	want(t, log, "the state is locked, and it cannot be told whether its holder lives: ID 11111111-2222-3333-4444-555555555555")
+	// The commands that are printed are those that work.
+	var commands []string
+	for _, m := range regexp.MustCompile(`(?m)^hint: (terraform .*)$`).FindAllStringSubmatch(log, -1) {
+		commands = append(commands, m[1])
+	}
+	if len(commands) != 2 || !strings.HasSuffix(commands[1], " force-unlock 11111111-2222-3333-4444-555555555555") {
+		t.Fatalf("the commands are %q", commands)
+	}
+	commands[1] = strings.Replace(commands[1], "force-unlock", "force-unlock -force", 1) // nobody answers its question here
+	sh := exec.Command("sh", "-ec", strings.Join(commands, "\n"))
+	sh.Dir = w.dir
+	if out, err := sh.CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", commands, err, out)
+	}
+	w.run(0, "plan", "--lock-timeout", "0s")
 	want(t, log, "Who runner@pod-7")
 }
 

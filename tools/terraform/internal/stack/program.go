@@ -75,7 +75,7 @@ func (p *Program) Init(ctx context.Context) error {
 		opts = append(opts, tfexec.BackendConfig(pair))
 	}
 	if err := p.tf.Init(ctx, opts...); err != nil {
-		return explain(err)
+		return p.explain(err)
 	}
 	return nil
 }
@@ -85,7 +85,7 @@ func (p *Program) Validate(ctx context.Context) error {
 	p.quiet()
 	out, err := p.tf.Validate(ctx)
 	if err != nil {
-		return explain(err)
+		return p.explain(err)
 	}
 	var problems tool.Problems
 	for _, d := range out.Diagnostics {
@@ -116,7 +116,7 @@ func (p *Program) Plan(ctx context.Context, file string) (bool, error) {
 		opts = append(opts, tfexec.Var(v))
 	}
 	changes, err := p.tf.Plan(ctx, opts...)
-	return changes, explain(err)
+	return changes, p.explain(err)
 }
 
 // Show reads a plan file.
@@ -124,7 +124,7 @@ func (p *Program) Show(ctx context.Context, file string) (*tfjson.Plan, error) {
 	p.quiet()
 	plan, err := p.tf.ShowPlanFile(ctx, file)
 	if err != nil {
-		return nil, explain(err)
+		return nil, p.explain(err)
 	}
 	return plan, nil
 }
@@ -132,7 +132,7 @@ func (p *Program) Show(ctx context.Context, file string) (*tfjson.Plan, error) {
 // Apply applies a plan file.
 func (p *Program) Apply(ctx context.Context, file string) error {
 	p.loud()
-	return explain(p.tf.Apply(ctx, tfexec.DirOrPlan(file), tfexec.LockTimeout(p.options.LockTimeout.String())))
+	return p.explain(p.tf.Apply(ctx, tfexec.DirOrPlan(file), tfexec.LockTimeout(p.options.LockTimeout.String())))
 }
 
 // Outputs returns how many outputs the stack has. Their values stay where they are.
@@ -140,7 +140,7 @@ func (p *Program) Outputs(ctx context.Context) (int, error) {
 	p.quiet()
 	out, err := p.tf.Output(ctx)
 	if err != nil {
-		return 0, explain(err)
+		return 0, p.explain(err)
 	}
 	return len(out), nil
 }
@@ -150,9 +150,12 @@ var ErrStale = errors.New("the state has changed since the plan was made")
 
 var lockField = regexp.MustCompile(`(?m)^\W*(ID|Path|Operation|Who|Version|Created|Info):[ \t]*(.*)$`)
 
+var lockID = regexp.MustCompile(`^[0-9a-f-]{36}$`)
+
 // explain turns what the program printed into an error with our exit code.
-// There is no machine-readable form of these two.
-func explain(err error) error {
+// There is no machine-readable form of these two. A lock of the state names no
+// job: nobody can tell whether its holder lives.
+func (p *Program) explain(err error) error {
 	if err == nil {
 		return nil
 	}
@@ -160,13 +163,18 @@ func explain(err error) error {
 	switch {
 	case strings.Contains(text, "Error acquiring the state lock"):
 		var who []string
+		id := "<ID>"
 		for _, m := range lockField.FindAllStringSubmatch(text, -1) {
 			if v := strings.TrimSpace(m[2]); v != "" {
 				who = append(who, m[1]+" "+v)
+				if m[1] == "ID" && lockID.MatchString(v) { // it becomes part of a command
+					id = v
+				}
 			}
 		}
-		return tool.Exit(tool.Held, fmt.Errorf("the state is locked: %s", strings.Join(who, ", ")),
-			"wait for that run to end, or give more time with --lock-timeout", "where that run is dead for certain: terraform force-unlock with the ID above")
+		hints := []string{"wait for that run to end, or give more time with --lock-timeout", "where that run is dead for certain, give its lock up:"}
+		return tool.Exit(tool.Undecidable, fmt.Errorf("the state is locked, and it cannot be told whether its holder lives: %s", strings.Join(who, ", ")),
+			append(hints, p.options.ByHand("force-unlock "+id)...)...)
 	case strings.Contains(text, "Saved plan is stale"):
 		return tool.Exit(tool.Refused, ErrStale, "run slipway-terraform plan again")
 	}
