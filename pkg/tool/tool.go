@@ -77,6 +77,8 @@ func (r *Run) Result(v any, text string) error {
 			return fmt.Errorf("encoding the result: %w", err)
 		}
 		text = string(raw)
+	} else {
+		text = joblog.Clean(text) // it may hold what a container said; JSON escapes it
 	}
 	// A job's stdout is in its log too.
 	_, err := fmt.Fprintln(r.Out, r.Log.Mask(strings.TrimRight(text, "\n")))

@@ -45,7 +45,11 @@ func sample() tool.Program {
 				if code := flags.Int("code"); code != 0 {
 					return tool.Exit(code, fmt.Errorf("ending %q: told to", flags.String("name")), "ask for 0")
 				}
-				return run.Result(map[string]string{"name": flags.String("name")}, "name is "+flags.String("name"))
+				name := flags.String("name")
+				if name == "stranger" {
+					name = "a\x1b[0Ksection_start:1:x\r\x1b[0Kb"
+				}
+				return run.Result(map[string]string{"name": name}, "name is "+name)
 			}},
 		{Name: "child", Usage: "end with a child's error",
 			Run: func(ctx context.Context, _ *tool.Run, _ *cli.Context) error {
