@@ -46,7 +46,9 @@ type job struct {
 	Retry struct {
 		Codes []int `yaml:"exit_codes"`
 	} `yaml:"retry"`
-	Artifacts struct {
+	Dependencies []string `yaml:"dependencies"`
+	Artifacts    struct {
+		Paths   []string `yaml:"paths"`
 		Reports struct {
 			JUnit string `yaml:"junit"`
 		} `yaml:"reports"`
@@ -171,12 +173,21 @@ func hasFlag(help, program, variable string) bool {
 func TestTemplateJobsAreWhole(t *testing.T) {
 	// compile asks nobody, and what is left of an apply is a person's to look at.
 	once := []string{"slipway-bootstrap compile", "slipway-terraform apply"}
+	// These take nothing from jobs before them.
+	alone := []string{"bootstrap.yml, job input-prefixbootstrap", "terraform.yml, job input-prefixterraform-plan", "release-set.yml, job input-prefixrelease-set"}
 	for file, tpl := range templates(t) {
 		for name, j := range tpl.jobs {
 			where := file + ", job " + name
 			program, _, _ := strings.Cut(j.Script[0], " ")
 			if want := j.Variables[tool.EnvName(program, "report-dir")] + "/" + program + ".xml"; j.Artifacts.Reports.JUnit != want {
 				t.Errorf("%s: the junit report is %q, and the program writes %q", where, j.Artifacts.Reports.JUnit, want)
+			}
+			// What a job downloaded is another's, and may be for fewer people.
+			if own := j.Variables[tool.EnvName(program, "report-dir")] + "/"; !slices.Contains(j.Artifacts.Paths, own) || slices.Contains(j.Artifacts.Paths, "slipway-report/") {
+				t.Errorf("%s: the artifacts are %v; the job's own report is %s", where, j.Artifacts.Paths, own)
+			}
+			if slices.Contains(alone, where) && (j.Dependencies == nil || len(j.Dependencies) > 0) {
+				t.Errorf("%s: it takes nothing from the jobs before it, and downloads %v", where, j.Dependencies)
 			}
 			if want := !slices.Contains(once, j.Script[0]); slices.Equal(j.Retry.Codes, []int{tool.Temporary}) != want {
 				t.Errorf("%s: retries on the exit codes %v", where, j.Retry.Codes)
