@@ -36,7 +36,7 @@ func Program() tool.Program {
 			{Name: "plan", Usage: "read the live organisation and list every change it needs",
 				Flags: append(live(), &cli.BoolFlag{Name: "detailed-exitcode", Usage: "exit with 3 where changes are pending"}), Run: runPlan},
 			{Name: "apply", Usage: "make the changes, read each back, and publish the snapshot", Flags: live(), Run: runApply},
-			{Name: "verify", Usage: "check that the live organisation is what the landscape says; exit with 3 where not", Flags: live(), Run: runVerify},
+			{Name: "verify", Usage: "check that the live organisation is what the landscape says; exit with 3 where not, with 7 where it cannot look", Flags: live(), Run: runVerify},
 		},
 	}
 }

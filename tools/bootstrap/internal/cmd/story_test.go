@@ -51,6 +51,9 @@ func TestFromNothing(t *testing.T) {
 	want(t, out, "5 not looked at")
 	want(t, log, "warning: the settings of project nsflow/orders (77) were not looked at: no token is known")
 	want(t, log, "warning: the snapshot is not published")
+	_, log, _ = w.run(7, "verify")
+	want(t, log, "5 things were not looked at; what was seen is as the landscape says")
+	want(t, log, "hint: nsflow/orders: set SLIPWAY_GITLAB_TOKEN to a maintainer's token")
 
 	// An environment more is one entry; what it needs is made, and nothing else changes.
 	w.env["SLIPWAY_GITLAB_TOKEN"] = gitlabToken

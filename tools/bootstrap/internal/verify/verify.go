@@ -10,8 +10,8 @@ import (
 	"gitlab.com/slipway/slipway/tools/bootstrap/internal/estate"
 )
 
-// Run reads the live organisation and ends with 3 where it differs. It changes
-// nothing.
+// Run reads the live organisation and ends with 3 where it differs, and with 7
+// where a part of it could not be looked at. It changes nothing.
 func Run(ctx context.Context, run *tool.Run, e *estate.Estate) error {
 	found, err := e.Run(ctx, run, false)
 	if err != nil {
@@ -26,6 +26,15 @@ func Run(ctx context.Context, run *tool.Run, e *estate.Estate) error {
 	}
 	if n := len(found.Changes); n > 0 {
 		return tool.Exit(tool.Pending, fmt.Errorf("%d resources are not as the landscape says", n), "slipway-bootstrap apply mends them")
+	}
+	if found.Unseen > 0 {
+		var next []string
+		for _, f := range found.Findings {
+			if f.Level == "warning" {
+				next = append(next, f.Object+": "+f.Next)
+			}
+		}
+		return tool.Exit(tool.Unproven, fmt.Errorf("%d things were not looked at; what was seen is as the landscape says", found.Unseen), next...)
 	}
 	return nil
 }
