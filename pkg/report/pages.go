@@ -50,8 +50,25 @@ type testCase struct {
 	Skipped *message `xml:"skipped"`
 }
 
+// message is a failure's text. GitLab shows that of the element, others the
+// attribute.
 type message struct {
 	Text string `xml:"message,attr"`
+	Body string `xml:",chardata"`
+}
+
+func said(text string) *message { return &message{text, text} }
+
+// whole is everything that a finding says.
+func (f Finding) whole() string {
+	text := f.Message
+	if f.Evidence != "" {
+		text += "\n\n" + f.Evidence
+	}
+	if f.Next != "" {
+		text += "\n\nnext: " + f.Next
+	}
+	return text
 }
 
 // JUnit returns the steps and the findings of level error as a JUnit suite.
@@ -61,10 +78,10 @@ func (r *Run) JUnit() ([]byte, error) {
 		c := testCase{Class: r.Tool, Name: st.Name, Time: fmt.Sprintf("%.3f", st.Seconds)}
 		switch st.Status {
 		case "failed":
-			c.Failure = &message{st.Reason}
+			c.Failure = said(st.Reason)
 			s.Failures++
 		case "skipped":
-			c.Skipped = &message{st.Reason}
+			c.Skipped = said(st.Reason)
 			s.Skipped++
 		}
 		s.Cases = append(s.Cases, c)
@@ -74,7 +91,7 @@ func (r *Run) JUnit() ([]byte, error) {
 			continue
 		}
 		s.Failures++
-		s.Cases = append(s.Cases, testCase{Class: r.Tool + "." + f.Class, Name: f.Object, Failure: &message{f.Message}})
+		s.Cases = append(s.Cases, testCase{Class: r.Tool + "." + f.Class, Name: f.Object, Failure: &message{f.Message, f.whole()}})
 	}
 	s.Tests = len(s.Cases)
 	out, err := xml.MarshalIndent(s, "", "  ")

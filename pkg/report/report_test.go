@@ -76,13 +76,20 @@ func TestJUnit(t *testing.T) {
 		Failures int `xml:"failures,attr"`
 		Skipped  int `xml:"skipped,attr"`
 		Cases    []struct {
-			Name string `xml:"name,attr"`
+			Name    string `xml:"name,attr"`
+			Failure string `xml:"failure"`
+			Skipped string `xml:"skipped"`
 		} `xml:"testcase"`
 	}
 	if err := xml.Unmarshal(raw, &s); err != nil {
 		t.Fatal(err)
 	}
 	if s.Tests != 4 || s.Failures != 2 || s.Skipped != 1 || len(s.Cases) != 4 {
-		t.Errorf("suite is %+v", s)
+		t.Fatalf("suite is %+v", s)
+	}
+	// GitLab's Tests tab shows the elements' text.
+	if s.Cases[1].Failure != `pod said <script>alert("x")</script> | @everybody` || s.Cases[2].Skipped != "nothing to do" ||
+		s.Cases[3].Failure != "no such image\n\n</pre><script>\n\nnext: push it" {
+		t.Errorf("the texts are %+v", s.Cases)
 	}
 }
