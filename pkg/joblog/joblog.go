@@ -4,6 +4,7 @@ package joblog
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
 	"regexp"
@@ -45,6 +46,20 @@ func (l *Log) Redact(secret string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.secrets = append(l.secrets, secret)
+	// In JSON it looks otherwise, in two ways: with <, > and & escaped, and without.
+	var plain bytes.Buffer
+	encoder := json.NewEncoder(&plain)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(secret); err != nil {
+		return // a string can be encoded
+	}
+	var escaped bytes.Buffer
+	json.HTMLEscape(&escaped, plain.Bytes())
+	for _, form := range []string{plain.String(), escaped.String()} {
+		if form = form[1 : len(form)-2]; form != secret { // quotes and line end
+			l.secrets = append(l.secrets, form)
+		}
+	}
 }
 
 // Mask returns text, of one line or many, without the secrets of the log.
@@ -67,7 +82,7 @@ const masked = "[MASKED]"
 
 // keyShaped are the credentials that can be told by their shape: AWS access
 // keys, GitLab tokens and JSON web tokens. Private keys are privateKey's.
-var keyShaped = regexp.MustCompile(`\b(?:AKIA|ASIA)[A-Z0-9]{16}\b|\bgl(?:pat|cbt|rt|ptt)-[A-Za-z0-9_.-]{16,}|\beyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}`)
+var keyShaped = regexp.MustCompile(`\b(?:AKIA|ASIA)[A-Z0-9]{16}\b|\bgl(?:pat|oas|dt|rt|rtr|cbt|ptt|ft|imt|agent|wt|soat|ffct)-[A-Za-z0-9_.-]{16,}|\beyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}`)
 
 // Printf writes a line.
 func (l *Log) Printf(format string, args ...any) {

@@ -2,6 +2,7 @@ package joblog_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"regexp"
 	"strings"
@@ -22,6 +23,41 @@ func TestMasksAcrossWrites(t *testing.T) {
 	}
 	if got, want := b.String(), "the password is [MASKED] and short\nkey [MASKED]\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// TestMasksEncodedSecrets: a secret is one in JSON too, where it looks otherwise.
+func TestMasksEncodedSecrets(t *testing.T) {
+	l := joblog.New(&bytes.Buffer{}, false)
+	const secret = `p&ss<w>"rd\-long`
+	l.Redact(secret)
+	withHTML, err := json.Marshal(map[string]string{"k": secret})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var without bytes.Buffer
+	encoder := json.NewEncoder(&without)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(map[string]string{"k": secret}); err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{string(withHTML), strings.TrimSpace(without.String())} {
+		if got := l.Mask(text); got != `{"k":"[MASKED]"}` {
+			t.Errorf("Mask(%s) = %s", text, got)
+		}
+	}
+}
+
+// TestMasksTokens: GitLab's tokens are told by their prefix; names are not.
+func TestMasksTokens(t *testing.T) {
+	l := joblog.New(&bytes.Buffer{}, false)
+	for _, prefix := range []string{"glpat", "glcbt", "glrt", "glptt", "gldt", "glft", "glimt", "glagent", "glsoat", "glffct", "gloas", "glwt", "glrtr"} {
+		if got := l.Mask("with " + prefix + "-abcdefghij0123456789."); got != "with [MASKED]" {
+			t.Errorf("Mask = %q", got)
+		}
+	}
+	if name := "global-rate-limit-of-the-gateway"; l.Mask(name) != name {
+		t.Errorf("%q was masked", name)
 	}
 }
 

@@ -104,7 +104,10 @@ func Start(ctx context.Context, args []string, env func(string) string, s Stream
 	if version == "" {
 		version = buildVersion()
 	}
-	f := frame{program: p, args: args, env: env, streams: s, version: version}
+	f := frame{program: p, args: args, env: env, streams: s, version: version, log: joblog.New(s.Err, env("GITLAB_CI") == "true")}
+	for _, name := range secretVariables {
+		f.log.Redact(env(name))
+	}
 	err := f.app().RunContext(ctx, args)
 	if err != nil && ctx.Err() != nil && CodeOf(err) == Failed {
 		err = Exit(Cancelled, err)
@@ -119,17 +122,18 @@ type frame struct {
 	env     func(string) string
 	streams Streams
 	version string
+	log     *joblog.Log
 }
 
-// print is the one place that prints an error.
+// print is the one place that prints an error. It goes through the log, so that
+// a secret stands neither in it nor in a hint.
 func (f frame) print(err error) {
 	if err == nil {
 		return
 	}
-	text := joblog.Clean(err.Error())
-	fmt.Fprintf(f.streams.Err, "%s: error: %s\n", f.program.Name, text)
+	f.log.Printf("%s: error: %s", f.program.Name, f.log.Mask(err.Error()))
 	for _, h := range HintsOf(err) {
-		fmt.Fprintf(f.streams.Err, "hint: %s\n", joblog.Clean(h))
+		f.log.Printf("hint: %s", f.log.Mask(h))
 	}
 }
 
@@ -191,10 +195,7 @@ func (f frame) action(cmd Command) cli.ActionFunc {
 		if err := f.fromEnv(c); err != nil {
 			return err
 		}
-		log := joblog.New(f.streams.Err, f.env("GITLAB_CI") == "true")
-		for _, name := range secretVariables {
-			log.Redact(f.env(name))
-		}
+		log := f.log
 		run := &Run{
 			Streams: Streams{In: f.streams.In, Out: f.streams.Out, Err: log},
 			Env:     f.env, Log: log, JSON: c.String("output") == "json",
@@ -218,17 +219,13 @@ func (f frame) action(cmd Command) cli.ActionFunc {
 		}
 		text := ""
 		if err != nil {
-			text = log.Mask(joblog.Clean(err.Error()))
+			text = joblog.Clean(err.Error())
 		}
 		run.Report.Finish(code, Outcome(code), text)
 		if werr := run.Report.Write(c.String("report-dir"), log.Mask); werr != nil {
 			code, err = unreported(code, err, werr)
-			text = log.Mask(joblog.Clean(err.Error()))
 		}
-		if err != nil {
-			return &Error{Code: code, Err: masked{text, err}, Hints: nil}
-		}
-		return nil
+		return Exit(code, err)
 	}
 }
 
@@ -241,17 +238,8 @@ func unreported(code int, err, werr error) (int, error) {
 	return Broken, Hint(werr, "the run itself ended well; what it did stands in the log above alone")
 }
 
-// masked is an error whose text has lost its secrets; the chain stays.
-type masked struct {
-	text string
-	err  error
-}
-
-func (m masked) Error() string { return m.text }
-func (m masked) Unwrap() error { return m.err }
-
 // secretVariables hold credentials in a GitLab job: they never reach a log.
-var secretVariables = []string{"CI_JOB_TOKEN", "SLIPWAY_ID_TOKEN", "SLIPWAY_GITLAB_TOKEN", "CI_REGISTRY_PASSWORD",
+var secretVariables = []string{"CI_JOB_TOKEN", "SLIPWAY_ID_TOKEN", "SLIPWAY_GITLAB_TOKEN", "CI_REGISTRY_PASSWORD", "CI_DEPLOY_PASSWORD",
 	"AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "GITLAB_TOKEN"}
 
 // problems finds everything that is wrong with the arguments of a verb and with

@@ -67,6 +67,10 @@ func sample() tool.Program {
 				}
 				return run.Result(nil, "spoilt")
 			}},
+		{Name: "hint", Usage: "end with a hint that holds a secret",
+			Run: func(_ context.Context, run *tool.Run, _ *cli.Context) error {
+				return tool.Exit(tool.Refused, errors.New("not logged in"), "log in with "+run.Env("CI_DEPLOY_PASSWORD"))
+			}},
 		{Name: "mutter", Usage: "end in the middle of a line",
 			Run: func(_ context.Context, run *tool.Run, _ *cli.Context) error {
 				fmt.Fprint(run.Log, "the last words of a child")
