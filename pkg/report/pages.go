@@ -108,6 +108,12 @@ func (r *Run) Markdown() string {
 	if r.Error != "" {
 		fmt.Fprintf(&b, "> %s\n\n", cell(r.Error))
 	}
+	for _, h := range r.Hints {
+		fmt.Fprintf(&b, "- %s\n", cell(h))
+	}
+	if len(r.Hints) > 0 {
+		b.WriteString("\n")
+	}
 	b.WriteString("| step | status | seconds |\n|---|---|---|\n")
 	for _, s := range r.Steps {
 		fmt.Fprintf(&b, "| %s | %s %s | %.1f |\n", cell(s.Name), s.Status, cell(s.Reason), s.Seconds)

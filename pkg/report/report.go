@@ -32,6 +32,7 @@ type Run struct {
 	Outcome   string            `json:"outcome"`
 	ExitCode  int               `json:"exitCode"`
 	Error     string            `json:"error,omitempty"`
+	Hints     []string          `json:"hints,omitempty"` // what to do about the error
 	Links     []Link            `json:"links,omitempty"`
 	Result    any               `json:"result,omitempty"`
 
@@ -104,8 +105,8 @@ func (r *Run) Find(f Finding) {
 }
 
 // Finish ends the report.
-func (r *Run) Finish(code int, outcome, text string) {
-	r.End, r.ExitCode, r.Outcome, r.Error = r.now().UTC(), code, outcome, text
+func (r *Run) Finish(code int, outcome, text string, hints []string) {
+	r.End, r.ExitCode, r.Outcome, r.Error, r.Hints = r.now().UTC(), code, outcome, text, hints
 }
 
 // Prepare makes the folder of a report and writes a file into it, so that what

@@ -18,7 +18,7 @@ func sample() *report.Run {
 	r.Step("second")(errors.New(`pod said <script>alert("x")</script> | @everybody`))
 	r.Skip("third", "nothing to do")
 	r.Find(report.Finding{Level: "error", Class: "ImagePullBackOff", Object: "deployment/orders", Message: "no such image", Evidence: "</pre><script>", Next: "push it"})
-	r.Finish(6, "broken", "second: token tok-123456")
+	r.Finish(6, "broken", "second: token tok-123456", []string{"log in with tok-123456 <script>"})
 	return r
 }
 
@@ -61,6 +61,9 @@ func TestStrangersTextStaysText(t *testing.T) {
 		t.Error("the page has no content security policy")
 	}
 	md := r.Markdown()
+	if hint := "<li>log in with tok-123456 &lt;script&gt;</li>"; !strings.Contains(string(html), hint) || !strings.Contains(md, "- log in with tok-123456 &lt;script&gt;\n") {
+		t.Errorf("the hint is not shown:\n%s\n%s", html, md)
+	}
 	if strings.Contains(md, "<script>") || strings.Contains(md, "@everybody") {
 		t.Errorf("markup or a mention got into the note:\n%s", md)
 	}

@@ -217,11 +217,14 @@ func (f frame) action(cmd Command) cli.ActionFunc {
 		if err != nil && c.Context.Err() != nil && code == Failed {
 			code = Cancelled
 		}
-		text := ""
+		text, hints := "", []string{}
 		if err != nil {
 			text = joblog.Clean(err.Error())
 		}
-		run.Report.Finish(code, Outcome(code), text)
+		for _, h := range HintsOf(err) {
+			hints = append(hints, joblog.Clean(h))
+		}
+		run.Report.Finish(code, Outcome(code), text, hints)
 		if werr := run.Report.Write(c.String("report-dir"), log.Mask); werr != nil {
 			code, err = unreported(code, err, werr)
 		}
