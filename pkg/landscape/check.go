@@ -86,7 +86,24 @@ func (c *checker) check() {
 		c.name("teams."+name, name, 40)
 	}
 	c.services()
+	c.namespaces()
 	c.projects()
+	c.supported()
+}
+
+// supported names what the files can say and this version does not make. What
+// they must not say at all was told before.
+func (c *checker) supported() {
+	l := &c.s.Landscape
+	if l.State != nil && (l.State.Lock == "dynamodb" || l.State.Lock == "both") {
+		c.add("state.lock", fmt.Sprintf("lock tables are not made by this version, and state.lock is %q", l.State.Lock), "it is s3")
+	}
+	if l.Trust != nil && l.Trust.Shape == "chained" {
+		c.add("trust.shape", fmt.Sprintf("only direct trust is made by this version, and trust.shape is %q", l.Trust.Shape), "it is direct")
+	}
+	if _, ok := l.Accounts[BundleAccount]; !ok && len(l.Accounts) > 0 {
+		c.add("accounts", fmt.Sprintf("there is no account %q", BundleAccount), "it holds the key that signs bundles")
+	}
 }
 
 func (c *checker) region(path, region string) {

@@ -39,9 +39,6 @@ const BundleAccount = "shared"
 // of the live organisation comes in as known, and what is unknown stays empty.
 func Compile(src *Source, known Known) (*Snapshot, error) {
 	l := src.Landscape
-	if err := src.supported(); err != nil {
-		return nil, err
-	}
 	s := &Snapshot{APIVersion: "slipway/v1", Kind: "LandscapeSnapshot", Name: l.Name, Region: l.AWS.Region,
 		GitLab: GitLab{URL: l.GitLab.URL, Audience: l.GitLab.Audience,
 			Platform: Project(l.GitLab.PlatformProject), Environments: Project(l.GitLab.EnvironmentsProject)},
@@ -74,21 +71,6 @@ func Compile(src *Source, known Known) (*Snapshot, error) {
 	}
 	s.Roles = roles(s)
 	return s, src.checkRoles(s)
-}
-
-// supported names what the files can say and this version does not make.
-func (src *Source) supported() error {
-	var p yamlfile.Problems
-	if src.Landscape.State.Lock != "s3" {
-		p = append(p, src.file.Problem("state.lock", fmt.Sprintf("lock tables are not made by this version, and state.lock is %q", src.Landscape.State.Lock), "it is s3"))
-	}
-	if src.Landscape.Trust.Shape != "direct" {
-		p = append(p, src.file.Problem("trust.shape", fmt.Sprintf("only direct trust is made by this version, and trust.shape is %q", src.Landscape.Trust.Shape), "it is direct"))
-	}
-	if _, ok := src.Landscape.Accounts[BundleAccount]; !ok {
-		p = append(p, src.file.Problem("accounts", fmt.Sprintf("there is no account %q", BundleAccount), "it holds the key that signs bundles"))
-	}
-	return p.Err()
 }
 
 // checkRoles finds roles that IAM would refuse or that would be one for two

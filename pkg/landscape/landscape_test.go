@@ -143,6 +143,8 @@ func TestLoadProblems(t *testing.T) {
 		"duplicate project":      {orders, []string{"id: 77", "id: 43"}, []string{"land/services/orders.yaml:5:36: project.id: project 43 is that of the environments"}},
 		"two paths of a project": {orders, []string{"id: 77", "id: 78"}, []string{`land/services/orders.yaml:5:17: project.path: project 78 is "nsflow/catalog" at service "catalog", and "nsflow/orders" here`}},
 		"two ids of a project":   {orders, []string{"nsflow/orders", "nsflow/catalog"}, []string{`land/services/orders.yaml:5:37: project.id: project "nsflow/catalog" is 78 at service "catalog", and 77 here`}},
+		"what this version lacks, with the rest": {land, []string{"lock: s3", "lock: both", "shape: direct", "shape: chained", "  shared: {ou", "  common: {ou", "registry: {account: shared", "registry: {account: common", "name: nsflow", "name: NSFlow"},
+			[]string{"name: ", "state.lock: lock tables are not made", "trust.shape: only direct trust", `accounts: there is no account "shared"`}},
 		"unknown team and environment": {orders, []string{"team: commerce", "team: commerse", "[review, dev,", "[review, div,"}, []string{
 			`land/services/orders.yaml:4:7: team: there is no team "commerse"; known are commerce`, `land/services/orders.yaml:6:24: environments[1]: there is no environment "div"; known are dev, prod, review, stage`}},
 		"file of another service": {orders, []string{"name: orders", "name: order"}, []string{`land/services/orders.yaml:3:7: name: service "order" is in the file of "orders"`}},
@@ -236,11 +238,31 @@ func TestMonorepo(t *testing.T) {
 	}
 }
 
+// TestNamespaces: two patterns may give two services one namespace, or one of
+// the cluster's own.
+func TestNamespaces(t *testing.T) {
+	for service, want := range map[string]string{
+		"orders-dev":   `the namespace "orders-dev" on cluster "nonprod" is that of service "orders-dev" in environment "stage" too`,
+		"orders-mr-12": `the namespace "orders-mr-12" on cluster "nonprod" is that of service "orders-mr-12" in environment "stage" too`,
+		"default":      `the namespace "default" on cluster "nonprod" is the cluster's own`,
+		"velero":       `the namespace "velero" on cluster "nonprod" is the cluster's own`,
+		"kube-system":  `the namespace "kube-system" on cluster "nonprod" is the cluster's own`,
+		"orders-mr":    "",
+		"refunds":      "",
+	} {
+		fsys := edit(t, "landscape.yaml", `"{service}-stage"`, `"{service}"`)
+		fsys["services/"+service+".yaml"] = &fstest.MapFile{Data: []byte("apiVersion: slipway/v1\nkind: LandscapeService\nname: " + service + "\nteam: commerce\nproject: {path: nsflow/x, id: 99}\nenvironments: [stage]\n")}
+		_, err := Load(fsys, "")
+		var got yamlfile.Problems
+		if errors.As(err, &got); want == "" && err != nil || want != "" && (len(got) != 1 || !strings.Contains(got[0].String(), want)) {
+			t.Errorf("service %s: %v, want %q", service, err, want)
+		}
+	}
+}
+
 func TestCompileRefuses(t *testing.T) {
 	for name, c := range map[string]struct{ old, new, want string }{
-		"lock table":   {"lock: s3", "lock: both", "state.lock"},
-		"chained":      {"shape: direct", "shape: chained", "trust.shape"},
-		"two purposes": {`  dev: {cluster: nonprod, tier: development, namespace: "{service}-dev"}`, `  dev: {cluster: nonprod, tier: development, namespace: "{service}-dev"}` + "\n" + `  a-dev: {cluster: nonprod, tier: development, namespace: "{service}-a-dev"}`, `two things would have the role "orders-a-dev"`},
+		"two purposes": {`  dev: {cluster: nonprod, tier: development, namespace: "{service}-dev"}`, `  dev: {cluster: nonprod, tier: development, namespace: "{service}-dev"}` + "\n" + `  a-dev: {cluster: nonprod, tier: development, namespace: "{service}-x-dev"}`, `two things would have the role "orders-a-dev"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			fsys := edit(t, "landscape.yaml", c.old, c.new)

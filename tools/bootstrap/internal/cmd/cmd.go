@@ -84,11 +84,11 @@ func runVerify(ctx context.Context, run *tool.Run, flags *cli.Context) error {
 // open reads the landscape and obtains the rights of the management account.
 // Nothing is asked of AWS or GitLab before the files are sound.
 func open(ctx context.Context, run *tool.Run, flags *cli.Context) (*estate.Estate, error) {
-	if n := flags.Int("parallel"); n < 1 || n > 64 {
-		return nil, tool.Exitf(tool.Usage, "--parallel must be between 1 and 64, got %d", n)
-	}
+	var p tool.Problems
+	n := flags.Int("parallel")
+	p.Check(n >= 1 && n <= 64, "--parallel must be between 1 and 64, got %d", n)
 	src, err := landscape.LoadDir(flags.String("dir"))
-	if err != nil {
+	if err := errors.Join(p.Err(), err); err != nil {
 		return nil, err
 	}
 	if _, err := landscape.Compile(src, landscape.Known{}); err != nil {
