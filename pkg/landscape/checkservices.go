@@ -162,6 +162,10 @@ func (c *checker) projects() {
 		if p.ID < 1 && doc.Has(path+".id") {
 			add(path+".id", fmt.Sprintf("%d is not the id of a project", p.ID), "the number that GitLab shows on the project's page")
 		}
+		// It becomes part of a trust policy, where a star is a wildcard.
+		if p.Branch != "" && !regexp.MustCompile(`^[A-Za-z0-9][\w./-]*$`).MatchString(p.Branch) {
+			add(path+".branch", fmt.Sprintf("%q is not the name of a branch", p.Branch), "letters, digits, and . _ / - between them")
+		}
 		other, taken := byID[p.ID]
 		id, known := byPath[p.Path]
 		switch {

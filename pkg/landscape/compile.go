@@ -110,9 +110,9 @@ func RoleARN(accountID, name string) string {
 	return "arn:aws:iam::" + accountID + ":role/" + name
 }
 
-// protectedMain is the subject of a project's jobs on its protected branch main.
-func protectedMain(p Project) string {
-	return fmt.Sprintf("project_id:%d:ref_protected:true:ref_type:branch:ref:main", p.ID)
+// protectedTrunk is the subject of a project's jobs on its protected default branch.
+func protectedTrunk(p Project) string {
+	return fmt.Sprintf("project_id:%d:ref_protected:true:ref_type:branch:ref:%s", p.ID, p.Trunk())
 }
 
 // unprotected is the subject of a project's jobs on any branch that is not protected.
@@ -128,7 +128,7 @@ func roles(s *Snapshot) []Role {
 		out = append(out, Role{Name: name, Account: account, ARN: RoleARN(s.Accounts[account].ID, name), Purpose: purpose,
 			Service: service, Environment: environment, Clusters: clusters, Subjects: []string{subject}})
 	}
-	platform, environments := protectedMain(s.GitLab.Platform), protectedMain(s.GitLab.Environments)
+	platform, environments := protectedTrunk(s.GitLab.Platform), protectedTrunk(s.GitLab.Environments)
 	add(Management, "bootstrap", PurposeBootstrap, "", "", platform, nil)
 	for _, account := range keys(s.Accounts) {
 		if account != Management {
@@ -156,7 +156,7 @@ func roles(s *Snapshot) []Role {
 				case review:
 					add(account, service+"-"+name, PurposeReview, service, name, unprotected(svc.Project), clusters)
 				default:
-					add(account, service+"-"+name, PurposeDeploy, service, name, protectedMain(svc.Project), clusters)
+					add(account, service+"-"+name, PurposeDeploy, service, name, protectedTrunk(svc.Project), clusters)
 				}
 			}
 		})

@@ -141,6 +141,7 @@ func TestLoadProblems(t *testing.T) {
 		"issuer with a slash":    {land, []string{"url: https://gitlab.example.com,", "url: https://gitlab.example.com/,"}, []string{"gitlab.url"}},
 		"region":                 {land, []string{"region: eu-central-1", "region: eu-centrall-1"}, []string{`aws.region: "eu-centrall-1" is not a region`}},
 		"duplicate project":      {orders, []string{"id: 77", "id: 43"}, []string{"land/services/orders.yaml:5:36: project.id: project 43 is that of the environments"}},
+		"branch":                 {orders, []string{"id: 77}", `id: 77, branch: "*"}`}, []string{`project.branch: "*" is not the name of a branch`}},
 		"two paths of a project": {orders, []string{"id: 77", "id: 78"}, []string{`land/services/orders.yaml:5:17: project.path: project 78 is "nsflow/catalog" at service "catalog", and "nsflow/orders" here`}},
 		"two ids of a project":   {orders, []string{"nsflow/orders", "nsflow/catalog"}, []string{`land/services/orders.yaml:5:37: project.id: project "nsflow/catalog" is 78 at service "catalog", and 77 here`}},
 		"what this version lacks, with the rest": {land, []string{"lock: s3", "lock: both", "shape: direct", "shape: chained", "  shared: {ou", "  common: {ou", "registry: {account: shared", "registry: {account: common", "name: nsflow", "name: NSFlow"},
@@ -207,6 +208,23 @@ func TestCopies(t *testing.T) {
 	}
 	if got := s.Clusters["dr"]; got != (Cluster{Account: "security", Region: "eu-west-1", EKSName: "nsflow-dr"}) {
 		t.Errorf("cluster %+v", got)
+	}
+}
+
+// TestBranch: the roles trust the branch that the project has, and no other.
+func TestBranch(t *testing.T) {
+	src, err := Load(edit(t, "services/orders.yaml", "id: 77}", "id: 77, branch: release/next}"), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := Compile(src, Known{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for service, want := range map[string]string{"orders": "project_id:77:ref_protected:true:ref_type:branch:ref:release/next", "catalog": "project_id:78:ref_protected:true:ref_type:branch:ref:main"} {
+		if r, err := s.RoleFor(PurposeDeploy, service, "dev"); err != nil || !slices.Equal(r.Subjects, []string{want}) {
+			t.Errorf("the role of %s trusts %v (%v), want %s", service, r.Subjects, err, want)
+		}
 	}
 }
 

@@ -35,9 +35,13 @@ type GitLab struct {
 
 // Project names a GitLab project; the id outlives a rename.
 type Project struct {
-	Path string `json:"path"`
-	ID   int64  `json:"id"`
+	Path   string `json:"path"`
+	ID     int64  `json:"id"`
+	Branch string `json:"branch,omitempty"` // "" is main
 }
+
+// Trunk returns the project's protected default branch.
+func (p Project) Trunk() string { return first(p.Branch, "main") }
 
 // Account is an AWS account of the organisation.
 type Account struct {

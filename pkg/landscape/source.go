@@ -71,6 +71,8 @@ type ProjectSource struct {
 	Path string `json:"path" required:"true"`
 	// ID is the number that GitLab shows on the project's page.
 	ID int64 `json:"id" required:"true"`
+	// Branch is the protected default branch, whose jobs are trusted; main where it is not set.
+	Branch string `json:"branch,omitempty"`
 }
 
 // RegistrySource says where images are kept.

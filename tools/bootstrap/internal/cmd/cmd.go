@@ -111,7 +111,7 @@ func open(ctx context.Context, run *tool.Run, flags *cli.Context) (*estate.Estat
 		}
 		if management, err = caller(ctx, run, cfg, src.Landscape); err != nil && ci.InJob {
 			p := src.Landscape.GitLab.PlatformProject
-			return tool.Hint(err, fmt.Sprintf("the role bootstrap trusts jobs of project %d (%s) on its protected branch main; this job is %s", p.ID, p.Path, id.Subject),
+			return tool.Hint(err, fmt.Sprintf("the role bootstrap trusts jobs of project %d (%s) on its protected branch %s; this job is %s", p.ID, p.Path, landscape.Project(p).Trunk(), id.Subject),
 				"the role is made by the first run, which is a person's")
 		}
 		return tool.Hint(err, "the first run is a person's, with administrator rights in the management account; it makes the role bootstrap for jobs")

@@ -141,7 +141,7 @@ func runRecord(ctx context.Context, r *tool.Run, flags *cli.Context) error {
 	}
 	j := job{run: r, session: s}
 	return record.Run(ctx, r, record.Options{Service: flags.String("service"), Bundle: bundleOf(r, flags), Target: flags.String("target"),
-		Observed: flags.String("observed"), Ref: s.Identity.Ref, Identity: s.Identity, Snapshot: s.Snapshot,
+		Observed: flags.String("observed"), Ref: s.Snapshot.Services[flags.String("service")].Project.Trunk(), Identity: s.Identity, Snapshot: s.Snapshot,
 		GitLab: s.GitLab, Fetch: j.fetch, Clone: j.clone})
 }
 

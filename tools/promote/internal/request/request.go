@@ -39,9 +39,6 @@ type Result struct {
 	URL      string `json:"url"`
 }
 
-// Branch of the environments project that promotions run on.
-const Branch = "main"
-
 // Check finds all that is wrong with the options, before anything is started.
 func (o *Options) Check() error {
 	var p tool.Problems
@@ -84,8 +81,8 @@ func Run(ctx context.Context, run *tool.Run, o Options) error {
 	var started gitlabapi.Pipeline
 	err := run.Step(ctx, "start the promotion in "+target.Path, func(ctx context.Context) error {
 		var err error
-		started, err = o.GitLab.Trigger(ctx, target.ID, o.JobToken, Branch, map[string]string{"service": o.Service, "bundle": o.Bundle, "target": o.To})
-		return tool.Hint(err, "the job token allow-list of "+target.Path+" must name this project, whoever pressed the button must be allowed to run pipelines on its "+Branch+
+		started, err = o.GitLab.Trigger(ctx, target.ID, o.JobToken, target.Trunk(), map[string]string{"service": o.Service, "bundle": o.Bundle, "target": o.To})
+		return tool.Hint(err, "the job token allow-list of "+target.Path+" must name this project, whoever pressed the button must be allowed to run pipelines on its "+target.Trunk()+
 			", and its .gitlab-ci.yml must have the inputs service, bundle and target (ci-templates/promotion.yml)")
 	})
 	if err != nil {

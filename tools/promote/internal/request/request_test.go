@@ -54,6 +54,10 @@ func TestRun(t *testing.T) {
 	if !strings.Contains(out.String(), "/pipelines/12") || len(r.Report.Links) != 1 {
 		t.Errorf("the result is %q, with the links %v", out.String(), r.Report.Links)
 	}
+	o.Snapshot.GitLab.Environments.Branch = "trunk"
+	if err := request.Run(t.Context(), r, o); err != nil || c.ref != "trunk" {
+		t.Errorf("started on %q, %v; the project's branch is trunk", c.ref, err)
+	}
 	c.err = errors.New("404 Not Found")
 	if err := request.Run(t.Context(), r, o); err == nil || len(tool.HintsOf(err)) == 0 {
 		t.Errorf("a refused trigger gives %v, without a hint", err)
