@@ -5,7 +5,7 @@ TOOLS := bootstrap terraform deploy promote backup
 export SLIPWAY_SANDBOX ?= $(CURDIR)/.sandbox
 GO_BUILD := CGO_ENABLED=0 go build -trimpath
 
-.PHONY: help build sandbox demo test short unit lint generate fixtures bench chaos up down status clean
+.PHONY: help build sandbox demo test short lint generate fixtures bench chaos up down status clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18

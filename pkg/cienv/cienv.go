@@ -21,21 +21,12 @@ type CI struct {
 	InJob         bool   // this is a job, or has what only a job is given
 	ServerURL     string // the instance's public address
 	Endpoint      string // where to connect to the instance; ServerURL unless SLIPWAY_GITLAB_ENDPOINT says otherwise
-	ProjectID     int64
-	ProjectPath   string
-	PipelineID    int64
-	JobID         int64
-	JobName       string
 	JobURL        string
 	JobToken      string
 	IDToken       string
 	Token         string // SLIPWAY_GITLAB_TOKEN: a person's or service account's, where a job token may not do the call
 	Commit        string
-	Ref           string
-	DefaultBranch string
-	User          string
 	ProjectDir    string
-	Environment   string
 	RegistryImage string
 }
 
@@ -47,21 +38,12 @@ func Read(env func(string) string) CI {
 		InJob:         env("GITLAB_CI") == "true" || env("CI_JOB_TOKEN") != "" || env("SLIPWAY_ID_TOKEN") != "",
 		ServerURL:     strings.TrimRight(env("CI_SERVER_URL"), "/"),
 		Endpoint:      strings.TrimRight(env("SLIPWAY_GITLAB_ENDPOINT"), "/"),
-		ProjectID:     number(env("CI_PROJECT_ID")),
-		ProjectPath:   env("CI_PROJECT_PATH"),
-		PipelineID:    number(env("CI_PIPELINE_ID")),
-		JobID:         number(env("CI_JOB_ID")),
-		JobName:       env("CI_JOB_NAME"),
 		JobURL:        env("CI_JOB_URL"),
 		JobToken:      env("CI_JOB_TOKEN"),
 		IDToken:       env("SLIPWAY_ID_TOKEN"),
 		Token:         env("SLIPWAY_GITLAB_TOKEN"),
 		Commit:        env("CI_COMMIT_SHA"),
-		Ref:           env("CI_COMMIT_REF_NAME"),
-		DefaultBranch: env("CI_DEFAULT_BRANCH"),
-		User:          env("GITLAB_USER_LOGIN"),
 		ProjectDir:    env("CI_PROJECT_DIR"),
-		Environment:   env("CI_ENVIRONMENT_NAME"),
 		RegistryImage: env("CI_REGISTRY_IMAGE"),
 	}
 	if c.Endpoint == "" {

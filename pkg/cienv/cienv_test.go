@@ -121,9 +121,9 @@ func TestVerifyWithoutKeys(t *testing.T) {
 }
 
 func TestRead(t *testing.T) {
-	env := map[string]string{"GITLAB_CI": "true", "CI_SERVER_URL": "https://gitlab.example.com/", "CI_PROJECT_ID": "77", "CI_PIPELINE_ID": "no number"}
+	env := map[string]string{"GITLAB_CI": "true", "CI_SERVER_URL": "https://gitlab.example.com/", "CI_COMMIT_SHA": "abc"}
 	c := cienv.Read(func(k string) string { return env[k] })
-	if !c.InJob || c.ServerURL != "https://gitlab.example.com" || c.Endpoint != c.ServerURL || c.ProjectID != 77 || c.PipelineID != 0 {
+	if !c.InJob || c.ServerURL != "https://gitlab.example.com" || c.Endpoint != c.ServerURL || c.Commit != "abc" {
 		t.Errorf("read %+v", c)
 	}
 	env["SLIPWAY_GITLAB_ENDPOINT"] = "http://10.0.0.1:8080"

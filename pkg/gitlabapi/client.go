@@ -60,9 +60,6 @@ func New(c Config) (*Client, error) {
 	return &Client{api: api, asJob: c.Token == ""}, nil
 }
 
-// Raw returns GitLab's client, for calls in files of this package's topics.
-func (c *Client) Raw() *gitlab.Client { return c.api }
-
 // AsJob reports whether calls are made with a job token.
 func (c *Client) AsJob() bool { return c.asJob }
 
