@@ -327,7 +327,7 @@ func TestNewRoleOfAJob(t *testing.T) {
 func TestAdministrationIsLocal(t *testing.T) {
 	b := newBench(t, nil)
 	for path, want := range map[string]int{"calls": 403, "calls/log": 403, "settings": 403, "faults": 403, "health": 200} {
-		for address, want := range map[string]int{"10.88.0.7:41000": want, "127.0.0.1:41000": 200, "[::1]:41000": 200} {
+		for address, want := range map[string]int{"10.88.0.7:41000": want, "127.0.0.2:41000": want, "127.0.0.1:41000": 200, "[::1]:41000": 200} {
 			r := httptest.NewRequest(http.MethodGet, "http://front/_slipway/"+path, nil)
 			r.RemoteAddr = address
 			w := httptest.NewRecorder()
