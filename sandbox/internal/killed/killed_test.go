@@ -101,6 +101,35 @@ func (y *yard) killAt(t *testing.T, point, verb string) (now traces, killed bool
 	return y.look(t), killed, err
 }
 
+// An `up` that is killed while it builds: the next one builds anew, and leaves
+// nothing but what it has built.
+func TestKilledWhileItBuilds(t *testing.T) {
+	y := newYard(t)
+	const program = "crane" // the quickest to build
+	links, err := filepath.Glob(filepath.Join(y.cache, program+"-*"))
+	if err != nil || len(links) == 0 {
+		t.Fatalf("the cache has %v of %s, %v", links, program, err)
+	}
+	for _, link := range links {
+		if err := os.Remove(link); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := y.look(t)
+	t.Cleanup(func() { _, _ = y.run("down") }) // of what a failed test has left
+	now, killed, err := y.killAt(t, "build 1", "up")
+	if err != nil || !killed {
+		t.Errorf("killed %t, then up: %v", killed, err)
+	}
+	got := slices.DeleteFunc(left(before, now), func(what string) bool {
+		name := strings.TrimPrefix(what, "file "+y.cache+"/")
+		return strings.HasPrefix(name, program) || strings.HasPrefix(name, "."+program+".lock")
+	})
+	if len(got) > 0 {
+		t.Errorf("left is\n%s", indent(strings.Join(got, "\n")))
+	}
+}
+
 // schedule brings the sandbox up once, undisturbed, and chooses moments of all
 // that happened, evenly.
 func (y *yard) schedule(t *testing.T) []string {

@@ -156,6 +156,9 @@ func (y *yard) watchedUp(point string) (seen []string, killed bool, err error) {
 	scanner := bufio.NewScanner(io.TeeReader(lines, &said))
 	for scanner.Scan() {
 		happens("line")
+		if strings.Contains(scanner.Text(), "building ") {
+			happens("build")
+		}
 	}
 	ended := cmd.Wait()
 	files.Close()
