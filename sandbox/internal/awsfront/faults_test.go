@@ -1,6 +1,7 @@
 package awsfront
 
 import (
+	"context"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -318,6 +319,25 @@ func TestNewRoleOfAJob(t *testing.T) {
 	}
 	if calls := b.last("AssumeRoleWithWebIdentity"); len(calls) < 3 || calls[1].Outcome != outcomeRefused || calls[len(calls)-1].Outcome != outcomeDone {
 		t.Errorf("the calls were %+v", calls)
+	}
+}
+
+// A delayed call whose client goes away meanwhile is not done, and is kept so.
+func TestClientThatGoesAway(t *testing.T) {
+	b := newBench(t, nil)
+	client := kms.NewFromConfig(b.in(b.account("nonprod")))
+	b.fault(Fault{Service: "kms", Action: "CreateKey", Kind: faultDelay, Delay: Duration(time.Hour), Times: 1})
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	if _, err := client.CreateKey(ctx, nil); err == nil {
+		t.Fatal("it was answered")
+	}
+	// The front sees it a moment later.
+	deadline := time.Now().Add(30 * time.Second)
+	for kept := b.last("CreateKey"); kept[0].Outcome != outcomeNoCall; kept = b.last("CreateKey") {
+		if time.Now().After(deadline) {
+			t.Fatalf("it is kept as %+v", kept)
+		}
 	}
 }
 
