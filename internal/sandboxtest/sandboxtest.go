@@ -78,7 +78,7 @@ func Open(t testing.TB) *Sandbox {
 		if os.Getenv("CI") == "true" {
 			t.Fatal("SLIPWAY_SANDBOX is not set: run the tests with make test")
 		}
-		t.Skip("needs the sandbox: run make test, or make sandbox-up and export SLIPWAY_SANDBOX")
+		t.Skip(`needs the sandbox: run make test, or make up and then eval "$(bin/sandbox env)"`)
 	}
 	s, err := Read(dir)
 	if err != nil {
