@@ -210,6 +210,34 @@ func TestUpTwice(t *testing.T) {
 	}
 }
 
+// An `up` that comes while `down` removes the sandbox waits, and makes it anew.
+func TestUpDuringDown(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "sandbox")
+	cfg := Config{Dir: dir, Env: os.Getenv, Say: func(string, ...any) {}}
+	for range 200 {
+		b, err := open(t.Context(), cfg, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.lock.Unlock()
+		downEnded := make(chan error, 1)
+		go func() { downEnded <- Down(context.Background(), cfg) }()
+		b, err = open(t.Context(), cfg, true)
+		if err != nil {
+			t.Errorf("up: %v", err)
+		} else {
+			if !exists(b.path("lock")) {
+				t.Error("up has a lock that is not there")
+			}
+			b.lock.Unlock()
+		}
+		if err := <-downEnded; err != nil {
+			t.Errorf("down: %v", err)
+		}
+	}
+	down(t, dir)
+}
+
 func TestPartThatEnds(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "sandbox")
 	b, err := open(t.Context(), Config{Dir: dir, Env: os.Getenv, Say: t.Logf}, true)
