@@ -16,6 +16,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"gitlab.com/slipway/slipway/internal/sandboxtest"
+
 	"gitlab.com/slipway/slipway/sandbox/internal/box"
 	"gitlab.com/slipway/slipway/sandbox/internal/buildcache"
 )
@@ -43,6 +45,7 @@ func newYard(t *testing.T) *yard {
 	if ci() && !inDen() {
 		t.Fatal("what is left can be told as root alone")
 	}
+	sandboxtest.Private(t)
 	root, err := box.FindRoot()
 	if err != nil {
 		t.Fatal(err)
