@@ -52,6 +52,6 @@ status: ## what runs in the sandbox
 	@bin/sandbox status
 
 clean: ## what the targets left in this folder
-	rm -rf bin demo-report bench-report
+	rm -rf bin demo-report bench-report test-report
 
 FORCE:

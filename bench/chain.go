@@ -57,6 +57,8 @@ func chain(ctx context.Context) ([]row, error) {
 	return rows, nil
 }
 
+// timed returns how many seconds a command takes. What comes after it tidies
+// up, and runs whatever happens.
 func timed(ctx context.Context, dir string, before, what, after []string) (float64, error) {
 	if len(before) > 0 {
 		if err := command(ctx, dir, before...); err != nil {
@@ -67,7 +69,7 @@ func timed(ctx context.Context, dir string, before, what, after []string) (float
 	err := command(ctx, dir, what...)
 	seconds := time.Since(start).Seconds()
 	if len(after) > 0 {
-		if aerr := command(ctx, dir, after...); err == nil {
+		if aerr := command(context.WithoutCancel(ctx), dir, after...); err == nil {
 			err = aerr
 		}
 	}
@@ -78,6 +80,8 @@ func command(ctx context.Context, dir string, args ...string) error {
 	fmt.Fprintf(os.Stderr, "bench: running %v\n", args)
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, os.Stderr, os.Stderr
+	// It stops what it has started, which takes a while.
+	cmd.Cancel, cmd.WaitDelay = func() error { return cmd.Process.Signal(os.Interrupt) }, time.Minute
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("running %q: %w", args, err)
 	}

@@ -18,7 +18,16 @@ bin/sandbox build --node="$nodes"
 step "lint"
 make --no-print-directory lint
 step "starting the sandbox"
-trap 'step "stopping the sandbox"; bin/sandbox down' EXIT
+# What the parts said is kept: the sandbox's folder goes with it. The first
+# failure is this script's, and a sandbox that cannot be stopped is one.
+end() {
+  local status=$?
+  rm -rf test-report && mkdir -p test-report && cp -r "$SLIPWAY_SANDBOX/logs" test-report/ || true
+  step "stopping the sandbox"
+  bin/sandbox down || { local stopped=$?; [ "$status" -ne 0 ] || status=$stopped; }
+  exit "$status"
+}
+trap end EXIT
 bin/sandbox up --node="$nodes"
 eval "$(bin/sandbox env)"
 # No test may live on an identity that stands in the environment.

@@ -25,9 +25,7 @@ eval "$(bin/sandbox env)"
 unset AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_ENDPOINT_URL AWS_REGION KUBECONFIG
 go test -p 1 -count=1 -v -timeout 60m -run "$1" "$2"`
 
-// programs measures the kill schedule of a program: its tests try every point
-// where the variable SLIPWAY_CHAOS names a file, and write their figures there.
-// A test that missed a point fails, which is a figure and no error.
+// programs measures the kill schedule of a program.
 func programs(tool string) func(context.Context, string) ([]row, error) {
 	return func(ctx context.Context, root string) ([]row, error) {
 		scratch, err := os.MkdirTemp("", "slipway-chaos-")
@@ -35,24 +33,31 @@ func programs(tool string) func(context.Context, string) ([]row, error) {
 			return nil, fmt.Errorf("making a folder for the figures: %w", err)
 		}
 		defer func() { _ = os.RemoveAll(scratch) }()
-		figures := filepath.Join(scratch, "figures")
 		cmd := exec.CommandContext(ctx, "bash", "-c", script, "chaos", killTests, "./tools/"+tool+"/...")
-		cmd.Dir, cmd.Stdout, cmd.Stderr = root, os.Stderr, os.Stderr
-		cmd.Env = append(os.Environ(), "SLIPWAY_CHAOS="+figures, "SLIPWAY_SANDBOX="+filepath.Join(scratch, "sandbox"))
-		// With all it started: the shell stops the sandbox when its tests are gone.
-		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-		cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
-		failed := cmd.Run()
-		raw, err := os.ReadFile(figures)
-		if err != nil {
-			return nil, errors.Join(failed, fmt.Errorf("reading what the tests measured: %w", err))
-		}
-		rows, err := parse(string(raw))
-		if err == nil && failed != nil && !slices.ContainsFunc(rows, func(r row) bool { return r.passed < r.tried }) {
-			return nil, fmt.Errorf("running the tests: nothing was missed, and they failed: %w", failed)
-		}
-		return rows, err
+		cmd.Dir, cmd.Env = root, append(os.Environ(), "SLIPWAY_SANDBOX="+filepath.Join(scratch, "sandbox"))
+		return figures(cmd, filepath.Join(scratch, "figures"))
 	}
+}
+
+// figures runs the tests of a command, which write their figures to the file
+// that SLIPWAY_CHAOS names. A test that missed a point fails, which is a figure
+// and no error.
+func figures(cmd *exec.Cmd, path string) ([]row, error) {
+	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
+	cmd.Env = append(cmd.Environ(), "SLIPWAY_CHAOS="+path)
+	// With all it started: the shell stops the sandbox when its tests are gone.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
+	failed := cmd.Run()
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return nil, errors.Join(failed, fmt.Errorf("reading what the tests measured: %w", err))
+	}
+	rows, err := parse(string(raw))
+	if err == nil && failed != nil && !slices.ContainsFunc(rows, func(r row) bool { return r.passed < r.tried }) {
+		return nil, fmt.Errorf("running the tests: nothing was missed, and they failed: %w", failed)
+	}
+	return rows, err
 }
 
 // parse reads lines of "name passed/tried".

@@ -30,7 +30,7 @@ func (c Call) String() string {
 // their arrival.
 type Log struct {
 	mu     sync.Mutex
-	calls  []Call
+	calls  []*Call // an answer that comes after a Reset finds its own call, which is in no list any more
 	trap   *trap
 	flying int           // mutating calls that are on their way
 	landed chan struct{} // closed when none is any more; nil while nobody waits
@@ -42,7 +42,7 @@ type trap struct {
 	is    func(Call) bool
 	n     int // how many more points pass first
 	after bool
-	seq   int           // of the call, once it has come
+	call  *Call         // once it has come
 	at    chan struct{} // closed when the call is held
 	free  chan struct{} // closed when its connection may be closed
 }
@@ -51,7 +51,11 @@ type trap struct {
 func (l *Log) Calls() []Call {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return slices.Clone(l.calls)
+	var out []Call
+	for _, c := range l.calls {
+		out = append(out, *c)
+	}
+	return out
 }
 
 // Mutating returns those of the calls that change something.
@@ -66,20 +70,21 @@ func (l *Log) Reset() {
 	l.calls = nil
 }
 
-func (l *Log) arrive(c Call) int {
+func (l *Log) arrive(c Call) *Call {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	c.Seq = len(l.calls) + 1
-	l.calls = append(l.calls, c)
+	kept := &c
+	l.calls = append(l.calls, kept)
 	if c.Mutates {
 		l.flying++
 	}
-	if t := l.trap; t != nil && t.seq == 0 && t.is(c) {
+	if t := l.trap; t != nil && t.call == nil && t.is(c) {
 		if t.n--; t.n < 0 {
-			t.seq = c.Seq
+			t.call = kept
 		}
 	}
-	return c.Seq
+	return kept
 }
 
 // land notes that a mutating call has come to its end.
@@ -131,21 +136,21 @@ func (l *Log) release() {
 	}
 }
 
-func (l *Log) caught(seq int) *trap {
+func (l *Log) caught(c *Call) *trap {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.trap == nil || l.trap.seq != seq {
+	if l.trap == nil || l.trap.call != c {
 		return nil
 	}
 	return l.trap
 }
 
-func (l *Log) trapped(seq int) bool { return l.caught(seq) != nil }
+func (l *Log) trapped(c *Call) bool { return l.caught(c) != nil }
 
 // hold keeps a trapped call until it is let go. It reports whether the call is
 // to be dropped.
-func (l *Log) hold(ctx context.Context, seq int, after bool) bool {
-	t := l.caught(seq)
+func (l *Log) hold(ctx context.Context, c *Call, after bool) bool {
+	t := l.caught(c)
 	if t == nil || t.after != after {
 		return false
 	}
@@ -157,19 +162,24 @@ func (l *Log) hold(ctx context.Context, seq int, after bool) bool {
 	return true
 }
 
-func (l *Log) answered(seq, status int) {
-	l.change(seq, func(c *Call) { c.Status = status })
+// now is what is known of a call by now.
+func (l *Log) now(c *Call) Call {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return *c
+}
+
+func (l *Log) answered(c *Call, status int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c.Status = status
 }
 
 // refused notes a reply of the proxy's own.
-func (l *Log) refused(seq, status int) { l.answered(seq, status) }
+func (l *Log) refused(c *Call, status int) { l.answered(c, status) }
 
-func (l *Log) broken(seq int, err error) { l.change(seq, func(c *Call) { c.Error = err.Error() }) }
-
-func (l *Log) change(seq int, do func(*Call)) {
+func (l *Log) broken(c *Call, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if seq <= len(l.calls) { // else the log was reset meanwhile
-		do(&l.calls[seq-1])
-	}
+	c.Error = err.Error()
 }

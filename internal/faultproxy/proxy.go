@@ -117,7 +117,7 @@ func rewrite(pr *httputil.ProxyRequest, upstream *url.URL) {
 
 // exchange is one call on its way through the proxy.
 type exchange struct {
-	seq   int
+	kept  *Call // in the log
 	call  Call
 	fault Fault
 }
@@ -136,11 +136,11 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x.call.Part, x.call.Method, x.call.Host, x.call.Path = p.part.Name, r.Method, r.Host, r.URL.Path
 	x.fault = p.rules.pick(x.call, r)
 	x.call.Fault = x.fault.String()
-	x.seq = p.Log.arrive(x.call)
+	x.kept = p.Log.arrive(x.call)
 	if x.call.Mutates {
 		defer p.Log.land()
 	}
-	if p.Log.hold(r.Context(), x.seq, false) {
+	if p.Log.hold(r.Context(), x.kept, false) {
 		panic(http.ErrAbortHandler)
 	}
 	switch x.fault.kind {
@@ -152,7 +152,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	case throttle, status:
 		reply := p.part.refuse(r, x.fault)
-		p.Log.refused(x.seq, reply.status)
+		p.Log.refused(x.kept, reply.status)
 		reply.write(w)
 		return
 	}
@@ -183,15 +183,15 @@ var errDropped = errors.New("the reply is dropped")
 // answered sees the part's reply before the client does.
 func (p *Proxy) answered(resp *http.Response) error {
 	x, _ := resp.Request.Context().Value(exchangeKey{}).(*exchange)
-	p.Log.answered(x.seq, resp.StatusCode)
+	p.Log.answered(x.kept, resp.StatusCode)
 	lost := x.fault.kind == dropAfter
-	if x.call.Mutates && (lost || p.Log.trapped(x.seq)) && resp.StatusCode != http.StatusSwitchingProtocols {
+	if x.call.Mutates && (lost || p.Log.trapped(x.kept)) && resp.StatusCode != http.StatusSwitchingProtocols {
 		// Read to the end: what a part does while it answers is done as well.
 		if _, err := io.Copy(io.Discard, resp.Body); err != nil {
 			return err
 		}
 	}
-	if p.Log.hold(resp.Request.Context(), x.seq, true) || lost {
+	if p.Log.hold(resp.Request.Context(), x.kept, true) || lost {
 		return errDropped
 	}
 	return x.fault.spoil(resp)
@@ -201,7 +201,7 @@ func (p *Proxy) answered(resp *http.Response) error {
 func (p *Proxy) failed(_ http.ResponseWriter, r *http.Request, err error) {
 	x, _ := r.Context().Value(exchangeKey{}).(*exchange)
 	if !errors.Is(err, errDropped) {
-		p.Log.broken(x.seq, err)
+		p.Log.broken(x.kept, err)
 	}
 	panic(http.ErrAbortHandler)
 }

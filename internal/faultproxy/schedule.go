@@ -252,7 +252,7 @@ func killAt(ctx context.Context, w *World, is func(Call) bool, t trial) (*Call, 
 	select {
 	case <-trap.at:
 		kill()
-		call := w.Log.Calls()[trap.seq-1]
+		call := w.Log.now(trap.call)
 		return &call, output.String(), nil
 	case <-ended:
 		return nil, output.String(), nil

@@ -5,6 +5,9 @@ package mototest
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"os"
@@ -24,41 +27,71 @@ func Start(t testing.TB) string {
 		}
 		t.Skip("needs moto: run make test, or set SLIPWAY_MOTO_SERVER to the command line of moto_server")
 	}
+	// The port may be somebody else's by the time that moto takes it.
+	const tries = 3
+	for try := 1; ; try++ {
+		address, err := start(t, program)
+		if err == nil {
+			return address
+		}
+		if !errors.Is(err, errEnded) || try == tries {
+			t.Fatal(err)
+		}
+		t.Log(err)
+	}
+}
+
+var errEnded = errors.New("moto ended before it answered")
+
+// start starts the emulator on a port that is free, and waits until it answers.
+func start(t testing.TB, program []string) (string, error) {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		return "", err
 	}
 	addr := l.Addr().String()
 	if err := l.Close(); err != nil {
-		t.Fatal(err)
+		return "", err
 	}
 	_, port, _ := net.SplitHostPort(addr)
 	cmd := exec.Command(program[0], append(program[1:], "-H", "127.0.0.1", "-p", port)...)
 	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
+		return "", err
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	t.Cleanup(func() { _ = cmd.Process.Kill() })
+	var end error
+	ended := make(chan struct{})
+	go func() { end = cmd.Wait(); close(ended) }()
+	t.Cleanup(func() { _ = cmd.Process.Kill(); <-ended })
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/moto-api/data.json", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if resp, err := http.DefaultClient.Do(req); err == nil {
-			_ = resp.Body.Close()
-			return "http://" + addr
-		}
 		select {
-		case err := <-ended:
-			t.Fatalf("moto ended before it answered: %v", err)
+		case <-ended: // another may answer on its port
+			return "", fmt.Errorf("%w: %w", errEnded, end)
 		case <-ctx.Done():
-			t.Fatal("moto does not answer after a minute")
+			return "", errors.New("moto does not answer after a minute")
 		case <-tick.C:
 		}
+		if answers(ctx, "http://"+addr+"/moto-api/data.json") {
+			return "http://" + addr, nil
+		}
 	}
+}
+
+// answers tells whether moto does at the address, and no other server.
+func answers(ctx context.Context, url string) bool {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return false
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return false
+	}
+	defer resp.Body.Close()
+	var data map[string]any
+	return resp.StatusCode == http.StatusOK && json.NewDecoder(resp.Body).Decode(&data) == nil
 }

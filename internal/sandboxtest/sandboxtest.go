@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -78,13 +79,32 @@ func Open(t testing.TB) *Sandbox {
 		if os.Getenv("CI") == "true" {
 			t.Fatal("SLIPWAY_SANDBOX is not set: run the tests with make test")
 		}
-		t.Skip("needs the sandbox: run make test, or make sandbox-up and export SLIPWAY_SANDBOX")
+		t.Skip(`needs the sandbox: run make test, or make up and then eval "$(bin/sandbox env)"`)
 	}
 	s, err := Read(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return s
+}
+
+// Private waits until no other test runs a sandbox of its own beside the one
+// that SLIPWAY_SANDBOX names, and keeps others waiting until the test ends: a
+// machine that bears two sandboxes may not bear four. Call it first.
+func Private(t testing.TB) {
+	t.Helper()
+	dir := os.Getenv("SLIPWAY_SANDBOX")
+	if dir == "" {
+		return // there is none for tests to share
+	}
+	f, err := os.OpenFile(filepath.Join(dir, "private.lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
+		t.Fatalf("waiting for tests with a sandbox of their own: %v", err)
+	}
 }
 
 // Read reads the description of the sandbox in dir.

@@ -114,9 +114,16 @@ func (s *Server) mergeTree(ctx context.Context, p *project, into, head string) (
 	return strings.TrimSpace(tree), err
 }
 
-// mergeWish is how a request is to be merged.
+// What keeps a request from being merged that was to be, when its turn has come.
+var (
+	errNotOpen   = errors.New("the request is not open any more")
+	errHeadMoved = errors.New("the head of the source branch has moved")
+)
+
+// mergeWish is how a request is to be merged, with the head that was checked.
 type mergeWish struct {
 	by                    user
+	sha                   string
 	message, squashing    string
 	squash, removesSource bool
 }
@@ -135,7 +142,7 @@ func (c *call) mergeNow() *failure {
 		c.s.mu.Unlock()
 		return f
 	}
-	wish := mergeWish{by: c.person(), message: text(p, "merge_commit_message"), squashing: text(p, "squash_commit_message"), squash: mr.Squash, removesSource: mr.RemoveSource}
+	wish := mergeWish{by: c.person(), sha: mr.SHA, message: text(p, "merge_commit_message"), squashing: text(p, "squash_commit_message"), squash: mr.Squash, removesSource: mr.RemoveSource}
 	if _, ok := p["squash"]; ok {
 		wish.squash = truth(p, "squash")
 	}
@@ -150,11 +157,17 @@ func (c *call) mergeNow() *failure {
 		return c.answer(body)
 	}
 	c.s.mu.Unlock()
-	if err := c.s.merge(mr, wish); err != nil {
-		return fail(http.StatusUnprocessableEntity, "Branch cannot be merged")
-	}
+	err := c.s.merge(mr, wish)
 	c.s.mu.Lock()
 	defer c.s.mu.Unlock()
+	switch {
+	case errors.Is(err, errNotOpen):
+		return failNotNow()
+	case errors.Is(err, errHeadMoved):
+		return failOtherHead(mr)
+	case err != nil:
+		return fail(http.StatusUnprocessableEntity, "Branch cannot be merged")
+	}
 	return c.changed(c.s.mergeRequestDetails(c, mr))
 }
 
@@ -169,16 +182,22 @@ func (c *call) mayMergeNow(mr *mergeRequest, p map[string]any) *failure {
 	case status == "conflict":
 		return fail(http.StatusUnprocessableEntity, "Branch cannot be merged")
 	case status != "mergeable" && (!auto || status != "ci_still_running"):
-		return fail(http.StatusMethodNotAllowed, "405 Method Not Allowed")
+		return failNotNow()
 	case text(p, "sha") != "" && text(p, "sha") != mr.SHA:
-		return fail(http.StatusConflict, "SHA does not match HEAD of source branch: "+mr.SHA)
+		return failOtherHead(mr)
 	}
 	return nil
 }
 
+func failNotNow() *failure { return fail(http.StatusMethodNotAllowed, "405 Method Not Allowed") }
+
+func failOtherHead(mr *mergeRequest) *failure {
+	return fail(http.StatusConflict, "SHA does not match HEAD of source branch: "+mr.SHA)
+}
+
 func (c *call) cancelAutoMerge(mr *mergeRequest) *failure {
 	if mr.AutoMergeBy == 0 {
-		return fail(http.StatusMethodNotAllowed, "405 Method Not Allowed")
+		return failNotNow()
 	}
 	mr.AutoMergeBy, mr.UpdatedAt = 0, c.s.now()
 	return c.made(c.s.mergeRequestDetails(c, mr))
@@ -199,7 +218,7 @@ func (s *Server) mergeWhatMay(pl *pipeline) {
 		if pl.Status != "success" {
 			continue
 		}
-		wish := mergeWish{by: by, squash: mr.Squash, removesSource: mr.RemoveSource}
+		wish := mergeWish{by: by, sha: mr.SHA, squash: mr.Squash, removesSource: mr.RemoveSource}
 		s.work.Add(1)
 		go func() {
 			defer s.work.Done()
@@ -211,29 +230,50 @@ func (s *Server) mergeWhatMay(pl *pipeline) {
 	}
 }
 
-// merge merges a request, and does what follows from it.
+// merge merges a request, and does what follows from it. Merges of a project take turns: each looks again whether its
+// request is what was checked.
 func (s *Server) merge(mr *mergeRequest, wish mergeWish) error {
 	s.mu.Lock()
-	copied := *mr
 	p, source := s.st.Projects[mr.Project], s.st.Projects[mr.SourceProject]
 	s.mu.Unlock()
-	lock := s.pushLock(p)
-	lock.Lock()
-	before, after, squashed, err := s.mergeCommits(p, &copied, wish)
-	lock.Unlock()
+	copied, before, after, err := s.mergeInTurn(p, mr, wish)
 	if err != nil {
 		return err
 	}
 	s.mu.Lock()
-	mr.State, mr.MergeSHA, mr.SquashSHA, mr.MergedBy, mr.MergedAt, mr.UpdatedAt = "merged", after, squashed, wish.by.ID, ptr(s.now()), s.now()
 	removes := wish.removesSource && copied.Source != source.DefaultBranch && !source.protects(copied.Source, false)
-	s.save()
 	s.mu.Unlock()
 	if removes {
 		_, _ = git(s.ctx, s.repository(source), nil, nil, "update-ref", "-d", "refs/heads/"+copied.Source, copied.SHA) // a branch that moved stays
 	}
 	s.pushed(p, "refs/heads/"+copied.Target, before, after, wish.by.ID, pushOptions{})
 	return nil
+}
+
+// mergeInTurn writes the merge and that it was made. It returns the request as it was merged, and where its target
+// was and is.
+func (s *Server) mergeInTurn(p *project, mr *mergeRequest, wish mergeWish) (copied mergeRequest, before, after string, err error) {
+	lock := s.pushLock(p)
+	lock.Lock()
+	defer lock.Unlock()
+	s.mu.Lock()
+	copied = *mr
+	s.mu.Unlock()
+	switch {
+	case copied.State != "opened":
+		return copied, "", "", errNotOpen
+	case copied.SHA != wish.sha:
+		return copied, "", "", errHeadMoved
+	}
+	before, after, squashed, err := s.mergeCommits(p, &copied, wish)
+	if err != nil {
+		return copied, "", "", err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	mr.State, mr.SHA, mr.MergeSHA, mr.SquashSHA, mr.MergedBy, mr.MergedAt, mr.UpdatedAt = "merged", copied.SHA, after, squashed, wish.by.ID, ptr(s.now()), s.now()
+	s.save()
+	return copied, before, after, nil
 }
 
 // mergeCommits writes the merge commit, and before it the squashed one where that is wished, and moves the target.

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // grace is how long a cancelled job may take to clean up before it is killed.
@@ -338,8 +340,29 @@ func (s *Server) adopt() {
 	s.dispatch()
 }
 
-// watch waits for the end of a process that is not a child of this one.
+// watch waits for the end of a process that is not a child of this one, or of this server.
 func (s *Server) watch(r *run, since string) {
+	fd, err := unix.PidfdOpen(r.pid, 0)
+	if err != nil {
+		if !errors.Is(err, unix.ESRCH) { // a kernel that has no such thing
+			s.poll(r, since)
+		}
+		return
+	}
+	defer unix.Close(fd)
+	if startTime(r.pid) != since { // its number is another's by now
+		return
+	}
+	for s.ctx.Err() == nil {
+		const wake = 200 // milliseconds, for the end of the server
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, wake)
+		if n > 0 || err != nil && !errors.Is(err, unix.EINTR) {
+			return
+		}
+	}
+}
+
+func (s *Server) poll(r *run, since string) {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for startTime(r.pid) == since {

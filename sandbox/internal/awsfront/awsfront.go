@@ -147,13 +147,14 @@ func (f *Front) serve(w *watched, r *http.Request) {
 	c.target = c.caller.Account
 	sequence := f.counter.add(Event{Time: f.now().UTC(), Service: c.service, Action: c.action, Account: c.caller.Account, Principal: c.caller.ARN})
 	var fault Fault
-	defer func() { // a lost reply ends by a panic
+	givenUp := false // by the client, before anything was done
+	defer func() {   // a lost reply ends by a panic
 		f.counter.update(sequence, func(e *Event) {
 			e.Status, e.Code, e.Fault, e.Resources, e.Outcome = w.status, w.code(), fault.Kind, c.resources, w.outcome()
-			switch fault.Kind {
-			case faultLostReply:
+			switch {
+			case fault.Kind == faultLostReply:
 				e.Outcome = outcomeNoReply
-			case faultLostRequest:
+			case fault.Kind == faultLostRequest || givenUp:
 				e.Outcome = outcomeNoCall
 			}
 		})
@@ -171,7 +172,7 @@ func (f *Front) serve(w *watched, r *http.Request) {
 		c.fail(fault.answer(c.service))
 		return
 	case faultDelay:
-		if !wait(r.Context(), time.Duration(fault.Delay)) {
+		if givenUp = !wait(r.Context(), time.Duration(fault.Delay)); givenUp {
 			return
 		}
 	case faultLostRequest:

@@ -201,6 +201,8 @@ func (w *watched) code() string {
 
 func (w *watched) outcome() string {
 	switch {
+	case w.status == 0:
+		return outcomeNoReply
 	case w.status >= 500 && w.status != http.StatusServiceUnavailable:
 		return outcomeFailed
 	case throttleCodes[w.code()]:

@@ -1,6 +1,7 @@
 package awsfront
 
 import (
+	"context"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -321,13 +322,32 @@ func TestNewRoleOfAJob(t *testing.T) {
 	}
 }
 
+// A delayed call whose client goes away meanwhile is not done, and is kept so.
+func TestClientThatGoesAway(t *testing.T) {
+	b := newBench(t, nil)
+	client := kms.NewFromConfig(b.in(b.account("nonprod")))
+	b.fault(Fault{Service: "kms", Action: "CreateKey", Kind: faultDelay, Delay: Duration(time.Hour), Times: 1})
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	if _, err := client.CreateKey(ctx, nil); err == nil {
+		t.Fatal("it was answered")
+	}
+	// The front sees it a moment later.
+	deadline := time.Now().Add(30 * time.Second)
+	for kept := b.last("CreateKey"); kept[0].Outcome != outcomeNoCall; kept = b.last("CreateKey") {
+		if time.Now().After(deadline) {
+			t.Fatalf("it is kept as %+v", kept)
+		}
+	}
+}
+
 // TestAdministrationIsLocal: only this machine reads the calls and brings
 // faults about; the clusters' webhook and the health are for the networks of
 // the sandbox too.
 func TestAdministrationIsLocal(t *testing.T) {
 	b := newBench(t, nil)
 	for path, want := range map[string]int{"calls": 403, "calls/log": 403, "settings": 403, "faults": 403, "health": 200} {
-		for address, want := range map[string]int{"10.88.0.7:41000": want, "127.0.0.1:41000": 200, "[::1]:41000": 200} {
+		for address, want := range map[string]int{"10.88.0.7:41000": want, "127.0.0.2:41000": want, "127.0.0.1:41000": 200, "[::1]:41000": 200} {
 			r := httptest.NewRequest(http.MethodGet, "http://front/_slipway/"+path, nil)
 			r.RemoteAddr = address
 			w := httptest.NewRecorder()

@@ -48,6 +48,7 @@ type Box struct {
 	networks map[string]node.Network // of each cluster
 	images   map[string]string       // references of what runs on real nodes
 	secrets  Secrets
+	marks    []string // on what builds, in its environment
 
 	mu      sync.Mutex
 	changed int

@@ -42,6 +42,8 @@ func TestMain(m *testing.M) {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
+	case "build":
+		panic(fakeBuild(context.Background(), os.Getenv("BOX_TEST_DIR"), os.Getenv("BOX_TEST_SCRIPT")))
 	}
 }
 
@@ -206,6 +208,34 @@ func TestUpTwice(t *testing.T) {
 	if len(third) != len(first) || kept != len(first)-1 {
 		t.Errorf("processes %v became %v", first, third)
 	}
+}
+
+// An `up` that comes while `down` removes the sandbox waits, and makes it anew.
+func TestUpDuringDown(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "sandbox")
+	cfg := Config{Dir: dir, Env: os.Getenv, Say: func(string, ...any) {}}
+	for range 200 {
+		b, err := open(t.Context(), cfg, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.lock.Unlock()
+		downEnded := make(chan error, 1)
+		go func() { downEnded <- Down(context.Background(), cfg) }()
+		b, err = open(t.Context(), cfg, true)
+		if err != nil {
+			t.Errorf("up: %v", err)
+		} else {
+			if !exists(b.path("lock")) {
+				t.Error("up has a lock that is not there")
+			}
+			b.lock.Unlock()
+		}
+		if err := <-downEnded; err != nil {
+			t.Errorf("down: %v", err)
+		}
+	}
+	down(t, dir)
 }
 
 func TestPartThatEnds(t *testing.T) {

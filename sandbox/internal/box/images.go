@@ -2,7 +2,6 @@ package box
 
 import (
 	"context"
-	"io"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -26,8 +25,8 @@ func (b *Box) debianImages() []buildcache.Item {
 			// What makes an image is part of what it is made of.
 			Name: name, Cold: "1 min", From: []string{dir, filepath.Join(b.Root, "sandbox", "internal", "debian", "debian.go")},
 			Tools: func(context.Context) ([]string, error) { return []string{runtime.GOARCH}, nil },
-			Build: func(ctx context.Context, out string, log io.Writer) error {
-				return debian.Build(ctx, dir, out, log)
+			Build: func(ctx context.Context, s buildcache.Site) error {
+				return debian.Build(ctx, dir, s.Out, s.Log)
 			},
 		})
 	}
@@ -43,20 +42,21 @@ func (b *Box) veleroImage() buildcache.Item {
 	dir := b.buildDir("velero")
 	return buildcache.Item{
 		Name: veleroImageName, Cold: "10 s", From: []string{dir}, Tools: goTools(dir),
-		Build: func(ctx context.Context, out string, log io.Writer) error {
-			helper := filepath.Join(out, "velero-restore-helper")
-			if err := goBuild(ctx, log, dir, helper, "github.com/vmware-tanzu/velero/cmd/velero-restore-helper"); err != nil {
+		Build: func(ctx context.Context, s buildcache.Site) error {
+			const name = "velero-restore-helper"
+			helper := filepath.Join(s.Out, name)
+			if err := b.goBuild(ctx, s, dir, name, "github.com/vmware-tanzu/velero/cmd/velero-restore-helper"); err != nil {
 				return err
 			}
 			img, err := image.Pack([]image.File{
 				{From: b.builtProgram("velero"), To: "velero", Mode: 0o755},
-				{From: helper, To: "velero-restore-helper", Mode: 0o755},
+				{From: helper, To: name, Mode: 0o755},
 				{To: "tmp", Mode: 0o1777},
 			}, v1.Config{Entrypoint: []string{"/velero"}})
 			if err != nil {
 				return err
 			}
-			if err := image.Save(filepath.Join(out, "image"), img); err != nil {
+			if err := image.Save(filepath.Join(s.Out, "image"), img); err != nil {
 				return err
 			}
 			return os.Remove(helper)

@@ -29,6 +29,7 @@ import (
 // another kill leaves nothing either. The sandbox is one of the test's own.
 func TestKilledNode(t *testing.T) {
 	sandboxtest.Open(t).Node(t, "nonprod") // this machine has what it takes
+	sandboxtest.Private(t)
 	root, err := FindRoot()
 	if err != nil {
 		t.Fatal(err)

@@ -123,12 +123,12 @@ func (b *Box) goItem(p goProgram) buildcache.Item {
 	return buildcache.Item{
 		Name: p.name, Cold: p.cold, From: []string{dir},
 		Tools: goTools(dir),
-		Build: func(ctx context.Context, out string, log io.Writer) error {
-			err := goBuild(ctx, log, dir, filepath.Join(out, p.name), p.pkg)
+		Build: func(ctx context.Context, s buildcache.Site) error {
+			err := b.goBuild(ctx, s, dir, p.name, p.pkg)
 			if err != nil || p.extra == nil {
 				return err
 			}
-			return p.extra(ctx, dir, out)
+			return p.extra(ctx, dir, s.Out)
 		},
 	}
 }
@@ -141,10 +141,10 @@ func goTools(dir string) func(context.Context) ([]string, error) {
 	}
 }
 
-// goBuild builds a static program from a module's folder. It is what go.sum
-// says, or nothing.
-func goBuild(ctx context.Context, log io.Writer, dir, out, pkg string) error {
-	return run(ctx, log, dir, []string{"CGO_ENABLED=0"}, "go", "build", "-mod=readonly", "-trimpath", "-ldflags", "-s -w", "-o", out, pkg)
+// goBuild builds a static program of the given name from a module's folder. It
+// is what go.sum says, or nothing.
+func (b *Box) goBuild(ctx context.Context, s buildcache.Site, dir, name, pkg string) error {
+	return b.tool(ctx, s, dir, []string{"CGO_ENABLED=0"}, "go", "build", "-mod=readonly", "-trimpath", "-ldflags", "-s -w", "-o", filepath.Join(s.Out, name), pkg)
 }
 
 // kwokStages writes the stages that kwok plays into one file: nodes that are
@@ -193,6 +193,21 @@ func join(path string, patterns ...string) error {
 		}
 	}
 	return os.WriteFile(path, all.Bytes(), 0o644)
+}
+
+// buildPart is the mark on what builds for an `up`.
+const buildPart = "build"
+
+// beginBuilding ends what an `up` that was killed while it built has left: the
+// kernel ends the tools with it, and not what these have started.
+func (b *Box) beginBuilding(ctx context.Context) error {
+	b.marks = []string{process.Mark + "=" + b.Dir, process.PartMark + "=" + buildPart}
+	return b.clear(ctx, buildPart)
+}
+
+// tool runs a tool that builds. Its temporary files go with the build.
+func (b *Box) tool(ctx context.Context, s buildcache.Site, dir string, env []string, argv ...string) error {
+	return run(ctx, s.Log, dir, slices.Concat(env, b.marks, []string{"TMPDIR=" + s.Tmp, "GOTMPDIR=" + s.Tmp}), argv...)
 }
 
 // run runs a tool with its output in the log.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -155,15 +154,15 @@ func (b *Box) motoItem() buildcache.Item {
 			version, err := output(ctx, b.Root, "python3", "-c", "import sys, platform; print(sys.executable, sys.version_info[:3], platform.machine())")
 			return []string{version}, err
 		},
-		Build: func(ctx context.Context, out string, log io.Writer) error {
-			if err := run(ctx, log, out, nil, "python3", "-m", "venv", out); err != nil {
+		Build: func(ctx context.Context, s buildcache.Site) error {
+			if err := b.tool(ctx, s, s.Out, nil, "python3", "-m", "venv", s.Out); err != nil {
 				return tool.Hint(err, "moto needs Python's venv module; on Debian or Ubuntu: apt-get install -y python3-venv")
 			}
-			python := filepath.Join(out, "bin", "python3")
-			if err := run(ctx, log, out, []string{"PIP_DISABLE_PIP_VERSION_CHECK=1"}, python, "-m", "pip", "install", "--no-input", "-r", requirements); err != nil {
+			python := filepath.Join(s.Out, "bin", "python3")
+			if err := b.tool(ctx, s, s.Out, []string{"PIP_DISABLE_PIP_VERSION_CHECK=1"}, python, "-m", "pip", "install", "--no-input", "-r", requirements); err != nil {
 				return err
 			}
-			return run(ctx, log, out, nil, python, "-c", "import moto.server")
+			return b.tool(ctx, s, s.Out, nil, python, "-c", "import moto.server")
 		},
 	}
 }
@@ -180,13 +179,13 @@ func (b *Box) ciLocalItem() buildcache.Item {
 			node, err := ownNode(ctx)
 			return []string{"own node " + strconv.FormatBool(node)}, err
 		},
-		Build: func(ctx context.Context, out string, log io.Writer) error {
+		Build: func(ctx context.Context, s buildcache.Site) error {
 			for _, name := range []string{"package.json", "package-lock.json"} {
 				raw, err := os.ReadFile(filepath.Join(dir, name))
 				if err != nil {
 					return err
 				}
-				if err := os.WriteFile(filepath.Join(out, name), raw, 0o644); err != nil {
+				if err := os.WriteFile(filepath.Join(s.Out, name), raw, 0o644); err != nil {
 					return err
 				}
 			}
@@ -200,14 +199,14 @@ func (b *Box) ciLocalItem() buildcache.Item {
 			} else if runtime.GOARCH != "amd64" {
 				return tool.Hint(fmt.Errorf("node on PATH is older than %d", oldestNode), "install Node "+strconv.Itoa(oldestNode)+" or newer")
 			}
-			if err := run(ctx, log, out, nil, argv...); err != nil {
+			if err := b.tool(ctx, s, s.Out, nil, argv...); err != nil {
 				return err
 			}
-			command, err := ciLocalCommand(out)
+			command, err := ciLocalCommand(s.Out)
 			if err != nil {
 				return err
 			}
-			return run(ctx, log, out, nil, append(command, "--version")...)
+			return b.tool(ctx, s, s.Out, nil, append(command, "--version")...)
 		},
 	}
 }

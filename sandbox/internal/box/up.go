@@ -43,6 +43,9 @@ func Up(ctx context.Context, cfg Config) error {
 	if err := b.checkTools(ctx); err != nil {
 		return err
 	}
+	if err := b.beginBuilding(ctx); err != nil {
+		return err
+	}
 	if err := b.build(ctx); err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -26,8 +27,14 @@ type Item struct {
 	From []string // files and folders whose content it is made of
 	// Tools names the versions of what builds it. They are part of the key.
 	Tools func(ctx context.Context) ([]string, error)
-	// Build makes it in the folder out and writes what its tools say to log.
-	Build func(ctx context.Context, out string, log io.Writer) error
+	Build func(ctx context.Context, s Site) error
+}
+
+// Site is where an item is built.
+type Site struct {
+	Out string    // the folder to make it in
+	Tmp string    // for temporary files, which go with the build, also with one that is killed
+	Log io.Writer // for what the tools say
 }
 
 // Cache is a folder of built items.
@@ -140,7 +147,8 @@ func (c *Cache) build(ctx context.Context, i Item, done string) (err error) {
 		return fmt.Errorf("building %q: %w", i.Name, err)
 	}
 	defer os.RemoveAll(aside)
-	if err := os.Chmod(aside, 0o755); err != nil {
+	site := Site{Out: filepath.Join(aside, "out"), Tmp: filepath.Join(aside, "tmp")}
+	if err := errors.Join(os.Mkdir(site.Out, 0o755), os.Mkdir(site.Tmp, 0o700)); err != nil {
 		return fmt.Errorf("building %q: %w", i.Name, err)
 	}
 	logPath := filepath.Join(c.Dir, i.Name+".log")
@@ -149,15 +157,16 @@ func (c *Cache) build(ctx context.Context, i Item, done string) (err error) {
 		return fmt.Errorf("building %q: %w", i.Name, err)
 	}
 	defer log.Close()
+	site.Log = log
 	start := time.Now()
 	c.say("building %s (about %s cold)", i.Name, i.Cold)
 	stop := c.progress(ctx, "building "+i.Name)
-	err = i.Build(ctx, aside, log)
+	err = i.Build(ctx, site)
 	stop()
 	if err != nil {
 		return fmt.Errorf("building %q: %w", i.Name, withTail(err, logPath))
 	}
-	if err := os.Rename(aside, done); err != nil {
+	if err := os.Rename(site.Out, done); err != nil {
 		return fmt.Errorf("building %q: %w", i.Name, err)
 	}
 	c.say("built %s in %s", i.Name, time.Since(start).Round(100*time.Millisecond))

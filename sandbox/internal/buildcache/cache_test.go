@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -80,9 +79,9 @@ func TestGetBuildsOnce(t *testing.T) {
 	write(t, src+"/go.mod", "module a\n")
 	cache := t.TempDir()
 	var built atomic.Int32
-	item := Item{Name: "crane", From: []string{src}, Tools: tools("go1"), Build: func(_ context.Context, out string, _ io.Writer) error {
+	item := Item{Name: "crane", From: []string{src}, Tools: tools("go1"), Build: func(_ context.Context, s Site) error {
 		built.Add(1)
-		return os.WriteFile(filepath.Join(out, "crane"), []byte("program"), 0o755)
+		return os.WriteFile(filepath.Join(s.Out, "crane"), []byte("program"), 0o755)
 	}}
 	write(t, cache+"/.building-crane.1/half", "left by a build that was killed")
 	write(t, cache+"/.building-crane-plugin.1/half", "another item's build, at work")
@@ -115,12 +114,12 @@ func TestGetAfterFailure(t *testing.T) {
 	src, cache := t.TempDir(), t.TempDir()
 	write(t, src+"/go.mod", "module a\n")
 	fail := true
-	item := Item{Name: "kwok", From: []string{src}, Tools: tools("go1"), Build: func(_ context.Context, out string, log io.Writer) error {
-		if err := os.WriteFile(filepath.Join(out, "kwok"), nil, 0o755); err != nil {
+	item := Item{Name: "kwok", From: []string{src}, Tools: tools("go1"), Build: func(_ context.Context, s Site) error {
+		if err := os.WriteFile(filepath.Join(s.Out, "kwok"), nil, 0o755); err != nil {
 			return err
 		}
 		if fail {
-			fmt.Fprintln(log, "undefined: x")
+			fmt.Fprintln(s.Log, "undefined: x")
 			return errors.New("exit status 1")
 		}
 		return nil
@@ -144,7 +143,7 @@ func TestProgressLines(t *testing.T) {
 	write(t, src+"/go.mod", "module a\n")
 	said := make(chan string, 100)
 	c := &Cache{Dir: t.TempDir(), Tick: time.Millisecond, Say: func(format string, args ...any) { said <- fmt.Sprintf(format, args...) }}
-	_, err := c.Get(t.Context(), Item{Name: "velero", Cold: "7 min", From: []string{src}, Tools: tools("go1"), Build: func(ctx context.Context, _ string, _ io.Writer) error {
+	_, err := c.Get(t.Context(), Item{Name: "velero", Cold: "7 min", From: []string{src}, Tools: tools("go1"), Build: func(ctx context.Context, _ Site) error {
 		if first := <-said; first != "building velero (about 7 min cold)" {
 			t.Errorf("the first line is %q", first)
 		}

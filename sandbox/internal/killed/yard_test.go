@@ -11,9 +11,12 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"gitlab.com/slipway/slipway/internal/sandboxtest"
 
 	"gitlab.com/slipway/slipway/sandbox/internal/box"
 	"gitlab.com/slipway/slipway/sandbox/internal/buildcache"
@@ -28,6 +31,9 @@ type yard struct {
 	root    string // the repository
 	program string
 	cgroups map[string]bool // that have been seen
+
+	user *syscall.Credential // who runs the program, if somebody else
+	env  []string            // and what else is in his environment
 }
 
 // newYard skips where there is no sandbox to be had.
@@ -39,6 +45,7 @@ func newYard(t *testing.T) *yard {
 	if ci() && !inDen() {
 		t.Fatal("what is left can be told as root alone")
 	}
+	sandboxtest.Private(t)
 	root, err := box.FindRoot()
 	if err != nil {
 		t.Fatal(err)
@@ -92,7 +99,8 @@ func (y *yard) command(verb ...string) *exec.Cmd {
 			cmd.Env = append(cmd.Env, kv)
 		}
 	}
-	cmd.Env = append(cmd.Env, "TMPDIR="+y.tmp, "SLIPWAY_CACHE="+y.cache)
+	cmd.Env = append(append(cmd.Env, "TMPDIR="+y.tmp, "SLIPWAY_CACHE="+y.cache), y.env...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: y.user}
 	return cmd
 }
 
@@ -151,6 +159,9 @@ func (y *yard) watchedUp(point string) (seen []string, killed bool, err error) {
 	scanner := bufio.NewScanner(io.TeeReader(lines, &said))
 	for scanner.Scan() {
 		happens("line")
+		if strings.Contains(scanner.Text(), "building ") {
+			happens("build")
+		}
 	}
 	ended := cmd.Wait()
 	files.Close()

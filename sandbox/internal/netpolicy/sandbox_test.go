@@ -27,7 +27,10 @@ type site struct {
 func newSite(t *testing.T, cluster string) *site {
 	t.Helper()
 	s := &site{Node: nodetest.Open(t, cluster), elsewhere: nodetest.Open(t, cluster)}
-	for _, pod := range []*corev1.Pod{s.Serving("client"), s.Serving("server"), s.elsewhere.Serving("stranger")} {
+	server := s.Serving("server")
+	// So that a probe that a policy cuts off is noticed.
+	server.Spec.Containers[0].ReadinessProbe.TimeoutSeconds = 1
+	for _, pod := range []*corev1.Pod{s.Serving("client"), server, s.elsewhere.Serving("stranger")} {
 		s.Create(t, pod)
 	}
 	if _, err := s.Client.CoreV1().Services(s.Namespace).Create(t.Context(), &corev1.Service{

@@ -42,6 +42,11 @@ func unified() bool {
 }
 
 func makeCgroup(name string) error {
+	if unified() {
+		if err := enableControllers(cgroupRoot, writeControl); err != nil {
+			return err
+		}
+	}
 	all, err := hierarchies()
 	if err != nil {
 		return err

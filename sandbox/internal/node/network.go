@@ -213,19 +213,24 @@ func joinNetwork(n Network) error {
 	return nil
 }
 
-// relay forwards connections from the host's end of the link to a port of the
-// host's loopback.
+// relayAddress is where a relay's connections come from on the host's loopback,
+// which tells a server what pods ask from what the machine's own processes do.
+var relayAddress = net.IPv4(127, 0, 0, 2)
+
+// relay forwards connections of a cluster's network from the host's end of the
+// link to a port of the host's loopback.
 type relay struct {
 	listener net.Listener
 	target   string
+	from     netip.Prefix
 }
 
-func listenRelay(ctx context.Context, address, target string) (*relay, error) {
+func listenRelay(ctx context.Context, address, target string, from netip.Prefix) (*relay, error) {
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("listening for pods on %s: %w", address, err)
 	}
-	return &relay{l, target}, nil
+	return &relay{l, target, from}, nil
 }
 
 func (r *relay) run(ctx context.Context) error {
@@ -239,6 +244,11 @@ func (r *relay) run(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("accepting connections from pods on %s: %w", r.listener.Addr(), err)
 		}
+		// Other machines may have a route to the link's address.
+		if remote := c.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap(); !r.from.Contains(remote) {
+			c.Close()
+			continue
+		}
 		go r.forward(ctx, c.(*net.TCPConn))
 	}
 }
@@ -247,7 +257,8 @@ func (r *relay) run(ctx context.Context) error {
 // answer is a closed connection for the pod, as it would be without the relay.
 func (r *relay) forward(ctx context.Context, pod *net.TCPConn) {
 	defer pod.Close()
-	c, err := new(net.Dialer).DialContext(ctx, "tcp", r.target)
+	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: relayAddress}}
+	c, err := dialer.DialContext(ctx, "tcp", r.target)
 	if err != nil {
 		return
 	}

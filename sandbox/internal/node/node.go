@@ -82,7 +82,8 @@ func Run(ctx context.Context, cfg Config, initArgs []string, logger *log.Logger)
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	for _, port := range cfg.Ports {
-		r, err := listenRelay(ctx, net.JoinHostPort(cfg.Network.Host().String(), strconv.Itoa(port)), net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		number := strconv.Itoa(port)
+		r, err := listenRelay(ctx, net.JoinHostPort(cfg.Network.Host().String(), number), net.JoinHostPort("127.0.0.1", number), cfg.Network.All())
 		if err != nil {
 			return err
 		}

@@ -100,6 +100,22 @@ func TestNamesAndTheAPIServer(t *testing.T) {
 	}
 }
 
+// A pod gets at the AWS front, and not at what administers it.
+func TestPodsDoNotAdminister(t *testing.T) {
+	n := nodetest.Open(t, "nonprod")
+	n.Start(t, n.Serving("client"))
+	_, port, _ := strings.Cut(strings.TrimPrefix(n.Sandbox.AWS.Endpoint, "http://"), ":")
+	front := "http://" + n.Host + ":" + port + "/_slipway/"
+	if _, err := n.Exec(t.Context(), n.Namespace, "client", "/probe", "get", front+"health"); err != nil {
+		t.Errorf("a pod does not reach the AWS front: %v", err)
+	}
+	for _, path := range []string{"settings", "faults", "calls"} {
+		if out, err := n.Exec(t.Context(), n.Namespace, "client", "/probe", "get", front+path); err == nil || !strings.Contains(err.Error(), "403") {
+			t.Errorf("a pod that asks for %s gets %q, %v", path, out, err)
+		}
+	}
+}
+
 // service makes a Service for pods labelled app=name.
 func service(t *testing.T, n *nodetest.Node, name string, selector map[string]string, port, target int32) *corev1.Service {
 	t.Helper()

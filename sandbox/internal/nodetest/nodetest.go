@@ -82,9 +82,10 @@ func (n *Node) Serving(name string) *corev1.Pod {
 	return p
 }
 
-// TCPProbe is a readiness probe that dials a port.
+// TCPProbe is a readiness probe that dials a port. A busy machine may be late
+// with an answer.
 func TCPProbe(port int32) *corev1.Probe {
-	p := &corev1.Probe{PeriodSeconds: 1, FailureThreshold: 1}
+	p := &corev1.Probe{PeriodSeconds: 1, TimeoutSeconds: 5, FailureThreshold: 3}
 	p.TCPSocket = &corev1.TCPSocketAction{}
 	p.TCPSocket.Port.IntVal = port
 	return p
