@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"gitlab.com/slipway/slipway/pkg/bundle"
 	"gitlab.com/slipway/slipway/pkg/cienv"
@@ -144,10 +145,28 @@ func (o *Options) read(raw []byte) (state.Observed, error) {
 	return ob, p.Err()
 }
 
+// keep commits the observed state. An old job that is run again must not bring
+// an older state back over a newer one.
 func (o *Options) keep(ctx context.Context, repo *gitrepo.Repo, ob state.Observed, raw []byte) (string, error) {
+	file := state.ObservedFile(o.Target, o.Service)
 	message := fmt.Sprintf("%s in %s: %s\n\nBundle: %s\nPipeline: %d\n", o.Service, o.Target, ob.Status, o.Bundle, o.Identity.PipelineID)
 	return repo.Commit(ctx, message, func(context.Context) (map[string][]byte, error) {
-		return map[string][]byte{state.ObservedFile(o.Target, o.Service): raw}, nil
+		before, err := repo.Read(file)
+		if err != nil {
+			return nil, err
+		}
+		if before != nil {
+			standing, err := state.ReadObserved(file, before)
+			if err != nil {
+				return nil, tool.Exit(tool.Usage, err, "the file belongs to slipway-promote: restore its last version")
+			}
+			if standing.Since.After(ob.Since) {
+				return nil, tool.Exit(tool.Refused, fmt.Errorf("%q holds a newer state, since %s; this deployment's is since %s",
+					file, standing.Since.UTC().Format(time.RFC3339), ob.Since.UTC().Format(time.RFC3339)),
+					"this job is of an older deployment: nothing was recorded")
+			}
+		}
+		return map[string][]byte{file: raw}, nil
 	})
 }
 

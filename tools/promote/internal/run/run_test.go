@@ -298,6 +298,15 @@ func TestRecordAndOnward(t *testing.T) {
 	if got := w.records.made[len(w.records.made)-1]; got.Status != "failed" || got.SHA != "c0ffee" {
 		t.Errorf("the deployment is %+v, want a failed one", got)
 	}
+
+	// Something newer runs, and the job of the deployment before is run again.
+	w.push("stage/orders.observed.yaml", "kind: Observed\nbundle: newer@sha256:x\nstatus: deployed\nsince: 2026-11-23T10:00:01Z\n")
+	before, made := w.head(), len(w.records.made)
+	observe("deployed", w.ref)
+	keep(4, "holds a newer state, since 2026-11-23T10:00:01Z")
+	if w.head() != before || len(w.records.made) != made {
+		t.Error("a job of an older deployment has recorded it over the newer one")
+	}
 }
 
 func errText(err error) string {
