@@ -244,3 +244,19 @@ func TestSweepDoesNotEndTheDrill(t *testing.T) {
 		t.Errorf("findings %+v\n%s", f, log.String())
 	}
 }
+
+// TestEarlyFailureIsInTheResult: drill.json of a drill that found no backup says
+// so too; it is what an auditor reads.
+func TestEarlyFailureIsInTheResult(t *testing.T) {
+	cluster, err := kube.New(kube.Config{Endpoint: "http://127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	run := &tool.Run{Log: joblog.New(&log, false), Report: report.New("slipway-backup", "drill", "test")}
+	r, err := Run(t.Context(), run, Options{Drill: &config.Drill{}, Cluster: cluster, Timeout: time.Minute, Now: time.Now,
+		Velero: &velero.Client{Cluster: cluster, Namespace: "velero", Progress: run.Log.Printf, Stall: time.Minute}})
+	if err == nil || r.ExitCode != tool.CodeOf(err) || r.Verdict != tool.Outcome(r.ExitCode) {
+		t.Errorf("the result says %d, %q; the drill ended with %v", r.ExitCode, r.Verdict, err)
+	}
+}
