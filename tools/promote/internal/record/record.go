@@ -99,7 +99,10 @@ func Run(ctx context.Context, run *tool.Run, o Options) (err error) {
 	if err := run.Step(ctx, "record the deployment", func(ctx context.Context) error {
 		result.Deployment, err = o.deployment(ctx, observed)
 		return err
-	}); err != nil {
+	}); tool.CodeOf(err) == tool.Failed {
+		// The observed state is committed: it cannot be said that nothing was changed.
+		return tool.Exit(tool.Temporary, err, "the observed state is kept; run the job again to make the deployment record, which is made once")
+	} else if err != nil {
 		return err
 	}
 	kept := "observed state written as " + result.Commit

@@ -46,6 +46,7 @@ gates:
 type gitlabRecords struct {
 	deployments []gitlabapi.Deployment
 	made        []gitlabapi.Deployment
+	fails       error // of Deploy
 }
 
 func (g *gitlabRecords) Deployments(_ context.Context, _ any, env string) ([]gitlabapi.Deployment, error) {
@@ -63,6 +64,9 @@ func (g *gitlabRecords) Commit(context.Context, any, string) (gitlabapi.Commit, 
 }
 
 func (g *gitlabRecords) Deploy(_ context.Context, _ any, d gitlabapi.Deployment) (gitlabapi.Deployment, error) {
+	if g.fails != nil {
+		return gitlabapi.Deployment{}, g.fails
+	}
 	d.ID = int64(len(g.made) + 1)
 	g.made = append(g.made, d)
 	return d, nil
@@ -282,6 +286,11 @@ func TestRecordAndOnward(t *testing.T) {
 	observe("deployed", "other@sha256:x")
 	keep(64, `says that "other@sha256:x" was deployed`)
 	observe("deployed", w.ref)
+	w.records.fails = errors.New("unexpected EOF") // after the observed state was committed
+	keep(75, "unexpected EOF")
+	w.records.fails = tool.Exitf(tool.Denied, "403 Forbidden")
+	keep(77, "403 Forbidden")
+	w.records.fails = nil
 	keep(0, "deployment 1 in nsflow/orders")
 	if got := w.records.made[0]; got.SHA != "c0ffee" || got.Environment != "stage" || got.Status != "success" || got.Ref != "main" {
 		t.Errorf("the deployment is %+v", got)
