@@ -170,15 +170,31 @@ func (c *Client) CreateRestore(ctx context.Context, r Restore) error {
 	return c.create(ctx, restores(), "Restore", r)
 }
 
+// create makes an object. Where the reply is lost the cluster is asked whether
+// it is there: its name holds the moment and is nobody else's.
 func (c *Client) create(ctx context.Context, gvr schema.GroupVersionResource, kind string, v any) error {
 	u, err := write(kind, v)
 	if err != nil {
 		return err
 	}
-	if _, err := c.Cluster.Dynamic().Resource(gvr).Namespace(c.Namespace).Create(ctx, u, metav1.CreateOptions{}); err != nil {
-		return c.explain(fmt.Errorf("making the %s %q: %w", kind, u.GetName(), err))
+	api := c.Cluster.Dynamic().Resource(gvr).Namespace(c.Namespace)
+	_, err = api.Create(ctx, u, metav1.CreateOptions{})
+	if err == nil {
+		return nil
 	}
-	return nil
+	err = fmt.Errorf("making the %s %q: %w", kind, u.GetName(), err)
+	var answer apierrors.APIStatus
+	if errors.As(err, &answer) {
+		return c.explain(err)
+	}
+	switch _, gerr := api.Get(ctx, u.GetName(), metav1.GetOptions{}); {
+	case gerr == nil:
+		c.Progress("the reply to making %s %s was lost; it is there", gvr.Resource, u.GetName())
+		return nil
+	case apierrors.IsNotFound(gerr):
+		return tool.Exit(tool.Temporary, err)
+	}
+	return tool.Exit(tool.Broken, err, fmt.Sprintf("whether it was made is not known: look for %s %q in namespace %q", gvr.Resource, u.GetName(), c.Namespace))
 }
 
 // WaitBackup waits by watch until the backup has ended.
