@@ -95,3 +95,18 @@ func TestCreateUnanswered(t *testing.T) {
 		}
 	}
 }
+
+// TestCacheBehind: an object that the server's first list does not hold yet was
+// not deleted; one that the server does not have was.
+func TestCacheBehind(t *testing.T) {
+	c := (&server{}).client(t)
+	if err := c.CreateBackup(t.Context(), done); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := c.WaitBackup(t.Context(), "it"); err != nil || b.Status.Phase != Completed {
+		t.Errorf("ended %q, %v", b.Status.Phase, err)
+	}
+	if _, err := c.WaitBackup(t.Context(), "other"); err == nil || !strings.Contains(err.Error(), "it is gone") {
+		t.Errorf("waiting for nothing ended with %v", err)
+	}
+}
