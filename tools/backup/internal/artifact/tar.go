@@ -3,12 +3,13 @@ package artifact
 import (
 	"archive/tar"
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"path"
 	"strings"
+
+	"k8s.io/apimachinery/pkg/util/json" // as the API server reads: hostnetwork is not hostNetwork
 )
 
 // Limits of what is read. A backup comes out of a bucket that others can write
@@ -82,12 +83,18 @@ type Container struct {
 func podOf(resource string, raw []byte) (*PodSpec, error) {
 	switch resource {
 	case "pods":
-		var pod struct{ Spec PodSpec }
+		var pod struct {
+			Spec PodSpec `json:"spec"`
+		}
 		err := json.Unmarshal(raw, &pod)
 		return &pod.Spec, err
 	case "deployments.apps", "statefulsets.apps", "daemonsets.apps", "replicasets.apps", "replicationcontrollers", "jobs.batch":
 		var workload struct {
-			Spec struct{ Template struct{ Spec PodSpec } }
+			Spec struct {
+				Template struct {
+					Spec PodSpec `json:"spec"`
+				} `json:"template"`
+			} `json:"spec"`
 		}
 		err := json.Unmarshal(raw, &workload)
 		return &workload.Spec.Template.Spec, err

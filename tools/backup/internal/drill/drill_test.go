@@ -96,9 +96,11 @@ func TestHazards(t *testing.T) {
 func TestHazardsOfPods(t *testing.T) {
 	ways := map[string]string{
 		`{"containers":[{"ports":[{"containerPort":80}]}],"volumes":[{"name":"v","emptyDir":{}}]}`: "",
-		`{"hostNetwork":true}`: "has hostNetwork",
-		`{"hostPID":true}`:     "has hostPID",
-		`{"hostIPC":true}`:     "has hostIPC",
+		`{"hostNetwork":true}`:                     "has hostNetwork",
+		`{"hostNetwork":true,"hostnetwork":false}`: "has hostNetwork", // the API server takes the first
+		`{"hostnetwork":true}`:                     "",
+		`{"hostPID":true}`:                         "has hostPID",
+		`{"hostIPC":true}`:                         "has hostIPC",
 		`{"volumes":[{"name":"v","hostPath":{"path":"/var/run"}}]}`:                `mounts "/var/run" of its node (volume v)`,
 		`{"containers":[{"name":"c","ports":[{"hostPort":5432}]}]}`:                "takes port 5432 of its node (container c)",
 		`{"initContainers":[{"name":"i","ports":[{"hostPort":1}]}]}`:               "takes port 1 of its node (container i)",
