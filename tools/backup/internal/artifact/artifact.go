@@ -107,10 +107,11 @@ func (a *Artifact) target(name, file string, listed *map[string][]string) func(i
 	return func(r io.Reader) error { _, err := io.Copy(io.Discard, r); return err }
 }
 
-// decode reads one JSON value and nothing after it.
+// decode reads one JSON value and nothing after it. The value is in memory as a
+// whole, and bounded by less than what is only read.
 func decode(v any) func(io.Reader) error {
 	return func(r io.Reader) error {
-		d := json.NewDecoder(r)
+		d := json.NewDecoder(&counter{r: r, max: maxJSON})
 		if err := d.Decode(v); err != nil {
 			return err
 		}

@@ -168,24 +168,52 @@ func TestHostileArchives(t *testing.T) {
 	}
 }
 
-// zeros is an endless stream: what a bomb unpacks into.
-type zeros struct{}
+// endless is a stream of one byte: what a bomb unpacks into.
+type endless byte
 
-func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+func (e endless) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = byte(e)
+	}
+	return len(p), nil
+}
 
 func TestBombsEnd(t *testing.T) {
-	bounded := &counter{r: zeros{}, max: 1 << 20}
+	bounded := &counter{r: endless(0), max: 1 << 20}
 	if n, err := io.Copy(io.Discard, bounded); err == nil || n > 2<<20 {
 		t.Errorf("read %d bytes of an endless file, error %v", n, err)
+	}
+	if err := decode(new(any))(io.MultiReader(strings.NewReader(`"`), endless('0'))); err == nil || !strings.Contains(err.Error(), "more than 64 MiB") {
+		t.Errorf("decoding an endless value ended with %v", err)
 	}
 	header := &tar.Header{Name: where, Typeflag: tar.TypeReg, Size: maxEntry + 1, Mode: 0o600}
 	var b bytes.Buffer
 	if err := tar.NewWriter(&b).WriteHeader(header); err != nil {
 		t.Fatal(err)
 	}
-	_, problems, err := readTar(io.MultiReader(&b, io.LimitReader(zeros{}, maxEntry+4096)))
+	_, problems, err := readTar(io.MultiReader(&b, io.LimitReader(endless(0), maxEntry+4096)))
 	if err != nil || len(problems) != 1 {
 		t.Errorf("problems %q, error %v: an entry over the limit is named and passed over", problems, err)
+	}
+}
+
+// TestKeepsLittle: of an object only what a drill looks at stays in memory.
+func TestKeepsLittle(t *testing.T) {
+	metadata := `"metadata":{"name":"s","namespace":"a","labels":{"app":"x","pod-security.kubernetes.io/enforce":"restricted","batch.kubernetes.io/job-name":"j"},
+		"annotations":{"kubectl.kubernetes.io/last-applied-configuration":"large","external-dns.alpha.kubernetes.io/hostname":"h","eks.amazonaws.com/role-arn":"r"}}`
+	items := map[Key]Item{}
+	for _, resource := range []string{"services", "things.example.com"} {
+		raw := `{"apiVersion":"v1","kind":"K",` + metadata + `,"spec":{"type":"LoadBalancer","externalIPs":["192.0.2.1"]}}`
+		if problem := keep(items, "resources/"+resource+"/namespaces/a/s.json", []byte(raw)); problem != "" {
+			t.Fatal(problem)
+		}
+	}
+	service, thing := items[Key{"services", "a", "s"}], items[Key{"things.example.com", "a", "s"}]
+	if m := service.Metadata; len(m.Labels) != 2 || len(m.Annotations) != 2 || m.Labels["app"] != "" || service.Spec.Type != "LoadBalancer" {
+		t.Errorf("of a service %+v is kept", service)
+	}
+	if thing.Spec.Type != nil || thing.Spec.ExternalIPs != nil {
+		t.Errorf("of a kind of somebody's own %+v is kept", thing)
 	}
 }
 
