@@ -34,7 +34,8 @@ func Program() tool.Program {
 				Flags: []cli.Flag{serviceFlag("required"), bundleFlag(), targetFlag("required"), fileFlag(), session.LandscapeFlag()}, Run: runRun},
 			{Name: "record", Usage: "keep what was observed after a deployment, and make the deployment record",
 				Flags: []cli.Flag{serviceFlag("required"), bundleFlag(), targetFlag("required"),
-					&cli.StringFlag{Name: "observed", Value: "observed.yaml", Usage: "`FILE` that slipway-deploy apply --observed wrote"}, session.LandscapeFlag()}, Run: runRecord},
+					&cli.StringFlag{Name: "observed", Value: "observed.yaml", Usage: "`FILE` that slipway-deploy apply --observed wrote"},
+					&cli.StringFlag{Name: "gate-report", Value: "slipway-report/gate/slipway-promote.json", Usage: "`FILE` that the gate's job left as its report"}, session.LandscapeFlag()}, Run: runRecord},
 			{Name: "matrix", Usage: "print which bundle is desired and which runs, from the files of the environments project",
 				Flags: []cli.Flag{&cli.StringFlag{Name: "dir", Value: ".", Usage: "`FOLDER` of the environments project"}}, Run: runMatrix},
 			{Name: "explain", Usage: "print the order and the gates that hold; changes nothing",
@@ -141,7 +142,7 @@ func runRecord(ctx context.Context, r *tool.Run, flags *cli.Context) error {
 	}
 	j := job{run: r, session: s}
 	return record.Run(ctx, r, record.Options{Service: flags.String("service"), Bundle: bundleOf(r, flags), Target: flags.String("target"),
-		Observed: flags.String("observed"), Ref: s.Identity.Ref, Identity: s.Identity, Snapshot: s.Snapshot,
+		Observed: flags.String("observed"), Gate: flags.String("gate-report"), Ref: s.Identity.Ref, Identity: s.Identity, Snapshot: s.Snapshot,
 		GitLab: s.GitLab, Fetch: j.fetch, Clone: j.clone})
 }
 

@@ -4,6 +4,7 @@ package record
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -23,6 +24,7 @@ import (
 type Options struct {
 	Service, Bundle, Target string
 	Observed                string // the file slipway-deploy wrote
+	Gate                    string // the report of the gate's job
 	Ref                     string // of the service's commit
 	Identity                cienv.Identity
 	Snapshot                *landscape.Snapshot
@@ -115,6 +117,10 @@ func Run(ctx context.Context, run *tool.Run, o Options) (err error) {
 // nothingObserved tells a gate that refused, after which there is nothing to
 // record, from a deployment that ended without a word.
 func (o *Options) nothingObserved(run *tool.Run, repo *gitrepo.Repo) error {
+	none := Result{Service: o.Service, Environment: o.Target, Status: "none"}
+	if o.refused() {
+		return run.Result(none, "the bundle was refused by the gate, so that nothing was deployed: nothing to record")
+	}
 	file := envstate.DesiredFile(o.Target, o.Service)
 	raw, err := repo.Read(file)
 	if err != nil {
@@ -130,7 +136,22 @@ func (o *Options) nothingObserved(run *tool.Run, repo *gitrepo.Repo) error {
 				"run the deployment again: it takes up where the last one ended")
 		}
 	}
-	return run.Result(Result{Service: o.Service, Environment: o.Target, Status: "none"}, "the bundle was not promoted, so that nothing was deployed: nothing to record")
+	return run.Result(none, "the bundle was not promoted, so that nothing was deployed: nothing to record")
+}
+
+// refused reports whether the gate of this pipeline refused the bundle, which
+// may be desired all the same: an earlier pipeline promoted it. Without a report
+// that can be read it is not known, and nothing is taken for granted.
+func (o *Options) refused() bool {
+	raw, err := os.ReadFile(o.Gate)
+	if err != nil {
+		return false
+	}
+	var gate struct {
+		Tool     string `json:"tool"`
+		ExitCode int    `json:"exitCode"`
+	}
+	return json.Unmarshal(raw, &gate) == nil && gate.Tool == "slipway-promote" && gate.ExitCode == tool.Refused
 }
 
 // read checks that the file is about this deployment.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log"
 	"net/http/httptest"
@@ -276,6 +277,13 @@ func TestRecordAndOnward(t *testing.T) {
 	keep(0, "nothing to record") // the gate has not let it through
 	w.promote(0, "")
 	keep(7, "what runs there is not known")
+	rec.Gate = filepath.Join(t.TempDir(), "gate.json")
+	for code, want := range map[int]int{tool.Refused: 0, tool.Temporary: 7} { // a gate that refused a bundle which is desired already
+		if err := os.WriteFile(rec.Gate, fmt.Appendf(nil, `{"tool":"slipway-promote","exitCode":%d}`, code), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		keep(want, map[int]string{0: "refused by the gate", 7: "not known"}[want])
+	}
 	observe := func(status, ref string) {
 		t.Helper()
 		text := "apiVersion: slipway/v1\nkind: Observed\nservice: orders\nenvironment: stage\nbundle: " + ref + "\nrevision: 1\nstatus: " + status + "\nsince: 2026-11-23T10:00:00Z\n"
