@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"gitlab.com/slipway/slipway/internal/faultproxy"
 	"gitlab.com/slipway/slipway/pkg/gitlabapi"
 	"gitlab.com/slipway/slipway/pkg/gitlabapi/gitlabapitest"
 	"gitlab.com/slipway/slipway/pkg/tool"
@@ -114,5 +115,26 @@ func TestDenied(t *testing.T) {
 	}
 	if _, err := c.Trigger(t.Context(), 77, "wrong", "main", map[string]string{"service": "orders"}); err == nil {
 		t.Error("Trigger with a wrong token starts a pipeline")
+	}
+}
+
+// TestTriggerUnanswered: of a trigger whose reply is lost nobody knows what it
+// did.
+func TestTriggerUnanswered(t *testing.T) {
+	endpoint, _ := instance(t)
+	for _, fault := range []faultproxy.Fault{faultproxy.DropAfter(), faultproxy.Status(http.StatusBadGateway)} {
+		proxy, err := faultproxy.Start(faultproxy.Config{Part: faultproxy.GitLab(), Upstream: endpoint,
+			Rules: []faultproxy.Rule{{Match: faultproxy.Match{Method: "POST", Path: ".*/trigger/pipeline"}, Fault: fault}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		client, err := gitlabapi.New(gitlabapi.Config{Endpoint: proxy.URL, Token: maintainer})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := client.Trigger(t.Context(), 77, maintainer, "main", nil); tool.CodeOf(err) != tool.Broken {
+			t.Errorf("%s: %v (code %d), want code 6", fault, err, tool.CodeOf(err))
+		}
+		proxy.Close()
 	}
 }

@@ -2,9 +2,9 @@ package gitlabapitest
 
 import (
 	"net/http"
-	"regexp"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // accessRule is one entry of who may do something protected: a role (60: administrators, 0 without anyone named:
@@ -46,10 +46,16 @@ func protectionEndpoints() []endpoint {
 // wildcard says whether a name is of a pattern, in which * stands for anything.
 func wildcard(pattern, name string) bool {
 	parts := strings.Split(pattern, "*")
-	for i := range parts {
-		parts[i] = regexp.QuoteMeta(parts[i])
+	if len(parts) == 1 {
+		return name == pattern
 	}
-	return regexp.MustCompile("^" + strings.Join(parts, ".*") + "$").MatchString(name)
+	rest, ok := strings.CutPrefix(name, parts[0])
+	last := parts[len(parts)-1]
+	for _, part := range parts[1 : len(parts)-1] {
+		_, after, found := strings.Cut(rest, part)
+		rest, ok = after, ok && found
+	}
+	return ok && strings.HasSuffix(rest, last)
 }
 
 // protections are those of the project that a ref is under.
@@ -240,6 +246,9 @@ func (c *call) protect(tag bool) *failure {
 		return f
 	}
 	one := &protectedRef{Name: text(p, "name"), Tag: tag, AllowForcePush: truth(p, "allow_force_push")}
+	if one.Name == "" || !utf8.ValidString(one.Name) {
+		return failKey(http.StatusBadRequest, "error", "name does not have a valid value")
+	}
 	kind := map[bool]string{false: "branch", true: "tag"}[tag]
 	if slices.ContainsFunc(c.project.Protections, func(other *protectedRef) bool { return other.Tag == tag && other.Name == one.Name }) {
 		return fail(http.StatusConflict, "Protected "+kind+" '"+one.Name+"' already exists")

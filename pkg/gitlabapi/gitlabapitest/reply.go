@@ -58,6 +58,7 @@ func page[T any](w http.ResponseWriter, r *http.Request, all []T) []T {
 	if pages == 0 {
 		pages = 1
 	}
+	number = min(number, pages+1) // a page after the last is as empty as any further one
 	from, to := min((number-1)*size, total), min(number*size, total)
 	h := w.Header()
 	h.Set("X-Total", strconv.Itoa(total))

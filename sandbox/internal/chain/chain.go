@@ -193,33 +193,52 @@ type event struct {
 	AllowFailure bool   `json:"allow_failure"`
 }
 
+// reconnects is how often a stream of events may break off.
+const reconnects = 5
+
 // Follow watches a pipeline until nothing in it runs or can run without a
-// person, and prints a line as each job ends.
+// person, and prints a line as each job ends. A stream that breaks off is opened
+// again: it begins with all that is so far.
 func (c *Chain) Follow(ctx context.Context, example string, pipeline int64) ([]Job, error) {
+	defer c.heartbeat(ctx, fmt.Sprintf("pipeline %d of %s", pipeline, projects[example]))()
+	for broken := 0; ; broken++ {
+		over, err := c.watch(ctx, example, pipeline)
+		switch {
+		case over:
+			return c.jobs(ctx, example, pipeline)
+		case ctx.Err() != nil || broken == reconnects:
+			return nil, fmt.Errorf("watching pipeline %d: %w", pipeline, err)
+		}
+		c.Say("  the events of pipeline %d broke off (%v): following it again", pipeline, err)
+	}
+}
+
+// watch notes the events of one stream, and says whether the pipeline is over.
+func (c *Chain) watch(ctx context.Context, example string, pipeline int64) (over bool, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("%s/-/slipway/pipelines/%d/events", c.Box.GitLab.Endpoint, pipeline), nil)
 	if err != nil {
-		return nil, err
+		return false, err
 	}
 	req.Header.Set("PRIVATE-TOKEN", c.Box.GitLab.Token)
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return nil, fmt.Errorf("watching pipeline %d: %w", pipeline, err)
+		return false, err
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("watching pipeline %d: %s", pipeline, resp.Status)
+		return false, errors.New(resp.Status)
 	}
-	defer c.heartbeat(ctx, fmt.Sprintf("pipeline %d of %s", pipeline, projects[example]))()
+	status := ""
 	for lines := json.NewDecoder(resp.Body); ; {
 		var e event
-		if err := lines.Decode(&e); errors.Is(err, io.EOF) {
-			break
-		} else if err != nil {
-			return nil, fmt.Errorf("watching pipeline %d: %w", pipeline, err)
+		if err := lines.Decode(&e); err != nil {
+			return slices.Contains([]string{"success", "failed", "canceled", "skipped", "manual"}, status), err
+		}
+		if e.Job == 0 {
+			status = e.Status
 		}
 		c.note(projects[example], e)
 	}
-	return c.jobs(ctx, example, pipeline)
 }
 
 // note keeps the exit code of a job that has ended, which GitLab's own API

@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -103,7 +105,9 @@ func (c *Chain) settle(ctx context.Context, example string, pipeline int64) ([]J
 	if err != nil {
 		return nil, err
 	}
-	c.Collect(ctx, jobs)
+	if err := c.Collect(ctx, jobs); err != nil {
+		return jobs, err
+	}
 	c.tell(ctx, jobs)
 	return jobs, c.Green(ctx, jobs)
 }
@@ -187,7 +191,9 @@ func (c *Chain) Promote(ctx context.Context, example, target string) ([]Job, err
 	if err != nil {
 		return nil, err
 	}
-	c.Collect(ctx, jobs)
+	if err := c.Collect(ctx, jobs); err != nil {
+		return jobs, err
+	}
 	if err := c.Green(ctx, jobs); err != nil {
 		return jobs, err
 	}
@@ -208,27 +214,41 @@ func (c *Chain) Promote(ctx context.Context, example, target string) ([]Job, err
 }
 
 // Collect downloads the reports that jobs left, and names them in Job.Report.
-func (c *Chain) Collect(ctx context.Context, jobs []Job) {
+func (c *Chain) Collect(ctx context.Context, jobs []Job) error {
 	for i := range jobs {
-		j := &jobs[i]
-		folder := reportFolder(j.Name)
 		for _, tool := range []string{"slipway-bootstrap", "slipway-terraform", "slipway-deploy", "slipway-promote", "slipway-backup"} {
 			for _, ext := range []string{".json", ".html"} {
-				r, _, err := c.api.Jobs.DownloadSingleArtifactsFile(j.Project, j.ID, "slipway-report/"+folder+"/"+tool+ext, gitlab.WithContext(ctx))
-				if err != nil {
-					continue // the job left no report of this program
-				}
-				dir := filepath.Join(c.Work, "reports", fmt.Sprintf("job-%d", j.ID))
-				raw := new(bytes.Buffer)
-				if _, err := raw.ReadFrom(r); err != nil || os.MkdirAll(dir, 0o755) != nil {
-					continue
-				}
-				if os.WriteFile(filepath.Join(dir, tool+ext), raw.Bytes(), 0o644) == nil {
-					j.Report = dir
+				if err := c.collect(ctx, &jobs[i], tool+ext); err != nil {
+					return fmt.Errorf("collecting %q of job %q: %w", tool+ext, jobs[i].Name, err)
 				}
 			}
 		}
 	}
+	return nil
+}
+
+// collect downloads one file of a report, where the job left it.
+func (c *Chain) collect(ctx context.Context, j *Job, file string) error {
+	r, _, err := c.api.Jobs.DownloadSingleArtifactsFile(j.Project, j.ID, "slipway-report/"+reportFolder(j.Name)+"/"+file, gitlab.WithContext(ctx))
+	if gitlab.HasStatusCode(err, http.StatusNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	raw, err := io.ReadAll(r)
+	if err != nil {
+		return err
+	}
+	dir := filepath.Join(c.Work, "reports", fmt.Sprintf("job-%d", j.ID))
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(dir, file), raw, 0o644); err != nil {
+		return err
+	}
+	j.Report = dir
+	return nil
 }
 
 // reportFolder is where the templates let a job leave its report:

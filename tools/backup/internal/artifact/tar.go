@@ -3,18 +3,22 @@ package artifact
 import (
 	"archive/tar"
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"path"
 	"strings"
+
+	batchv1 "k8s.io/api/batch/v1"
+	"k8s.io/apimachinery/pkg/util/json" // as the API server reads: hostnetwork is not hostNetwork
 )
 
 // Limits of what is read. A backup comes out of a bucket that others can write
 // to: a small file that unpacks into a disk full must end the reading.
 const (
 	maxUnpacked = 8 << 30  // of one file, unpacked
+	maxJSON     = 64 << 20 // of one file that is decoded as a whole, into memory
 	maxEntry    = 32 << 20 // of one object; etcd takes 1.5 MiB
 	maxEntries  = 2_000_000
 )
@@ -82,12 +86,18 @@ type Container struct {
 func podOf(resource string, raw []byte) (*PodSpec, error) {
 	switch resource {
 	case "pods":
-		var pod struct{ Spec PodSpec }
+		var pod struct {
+			Spec PodSpec `json:"spec"`
+		}
 		err := json.Unmarshal(raw, &pod)
 		return &pod.Spec, err
 	case "deployments.apps", "statefulsets.apps", "daemonsets.apps", "replicasets.apps", "replicationcontrollers", "jobs.batch":
 		var workload struct {
-			Spec struct{ Template struct{ Spec PodSpec } }
+			Spec struct {
+				Template struct {
+					Spec PodSpec `json:"spec"`
+				} `json:"template"`
+			} `json:"spec"`
 		}
 		err := json.Unmarshal(raw, &workload)
 		return &workload.Spec.Template.Spec, err
@@ -167,8 +177,23 @@ func keep(items map[Key]Item, name string, raw []byte) (problem string) {
 		return fmt.Sprintf("%s has no pods that can be read: %v", key, err)
 	}
 	item.Pod = pod
-	items[key] = item
+	items[key] = item.little(key.Resource)
 	return ""
+}
+
+// little leaves out what nobody looks at, so that a large archive costs little
+// memory: annotations such as kubectl's hold whole objects.
+func (i Item) little(resource string) Item {
+	unused := func(name, _ string) bool {
+		return name != batchv1.JobNameLabel && name != "eks.amazonaws.com/role-arn" &&
+			!strings.HasPrefix(name, "pod-security.kubernetes.io/") && !strings.HasPrefix(name, "external-dns.")
+	}
+	maps.DeleteFunc(i.Metadata.Labels, unused)
+	maps.DeleteFunc(i.Metadata.Annotations, unused)
+	if resource != "services" && resource != "persistentvolumes" {
+		i.Spec = Item{}.Spec
+	}
+	return i
 }
 
 // keyOf reads resources/<resource>/[<version>/]namespaces/<ns>/<name>.json and

@@ -128,7 +128,11 @@ func bucket(ctx context.Context, r *tool.Run, flags *cli.Context) (artifact.Stor
 		if err != nil && s.CI.InJob {
 			return nil, tool.Exit(tool.Usage, err, "--environment names the environment whose backup role reads the bucket")
 		}
-		if cfg, err = s.AWS(ctx, role); err != nil {
+		err = r.Step(ctx, "obtain credentials for the bucket", func(ctx context.Context) error {
+			cfg, err = s.AWS(ctx, role)
+			return err
+		})
+		if err != nil {
 			return nil, err
 		}
 	}

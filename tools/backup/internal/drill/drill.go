@@ -62,14 +62,14 @@ func Run(ctx context.Context, run *tool.Run, o Options) (*Result, error) {
 	// What the clean-up left behind outranks how the drill went.
 	err = errors.Join(d.cleanUp(ctx), err)
 	d.r.End = o.Now().UTC()
-	if d.r.Backup == "" {
-		return d.r, err
-	}
 	if err == nil {
 		err = d.verdict()
 	}
 	d.r.ExitCode = codeOf(ctx, err)
 	d.r.Verdict = tool.Outcome(d.r.ExitCode)
+	if d.r.Backup == "" {
+		return d.r, err // there are no figures to print
+	}
 	return d.r, errors.Join(err, run.Result(d.r, d.r.text()))
 }
 

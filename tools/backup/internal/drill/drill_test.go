@@ -96,9 +96,11 @@ func TestHazards(t *testing.T) {
 func TestHazardsOfPods(t *testing.T) {
 	ways := map[string]string{
 		`{"containers":[{"ports":[{"containerPort":80}]}],"volumes":[{"name":"v","emptyDir":{}}]}`: "",
-		`{"hostNetwork":true}`: "has hostNetwork",
-		`{"hostPID":true}`:     "has hostPID",
-		`{"hostIPC":true}`:     "has hostIPC",
+		`{"hostNetwork":true}`:                     "has hostNetwork",
+		`{"hostNetwork":true,"hostnetwork":false}`: "has hostNetwork", // the API server takes the first
+		`{"hostnetwork":true}`:                     "",
+		`{"hostPID":true}`:                         "has hostPID",
+		`{"hostIPC":true}`:                         "has hostIPC",
 		`{"volumes":[{"name":"v","hostPath":{"path":"/var/run"}}]}`:                `mounts "/var/run" of its node (volume v)`,
 		`{"containers":[{"name":"c","ports":[{"hostPort":5432}]}]}`:                "takes port 5432 of its node (container c)",
 		`{"initContainers":[{"name":"i","ports":[{"hostPort":1}]}]}`:               "takes port 1 of its node (container i)",
@@ -242,5 +244,21 @@ func TestSweepDoesNotEndTheDrill(t *testing.T) {
 	sweep(t.Context(), run, quarantine.Area{Cluster: cluster, Log: run.Log.Printf}, time.Now)
 	if f := run.Report.Findings; len(f) != 1 || f[0].Class != "leftover" || !strings.Contains(f[0].Message, "looking for quarantine namespaces") {
 		t.Errorf("findings %+v\n%s", f, log.String())
+	}
+}
+
+// TestEarlyFailureIsInTheResult: drill.json of a drill that found no backup says
+// so too; it is what an auditor reads.
+func TestEarlyFailureIsInTheResult(t *testing.T) {
+	cluster, err := kube.New(kube.Config{Endpoint: "http://127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	run := &tool.Run{Log: joblog.New(&log, false), Report: report.New("slipway-backup", "drill", "test")}
+	r, err := Run(t.Context(), run, Options{Drill: &config.Drill{}, Cluster: cluster, Timeout: time.Minute, Now: time.Now,
+		Velero: &velero.Client{Cluster: cluster, Namespace: "velero", Progress: run.Log.Printf, Stall: time.Minute}})
+	if err == nil || r.ExitCode != tool.CodeOf(err) || r.Verdict != tool.Outcome(r.ExitCode) {
+		t.Errorf("the result says %d, %q; the drill ended with %v", r.ExitCode, r.Verdict, err)
 	}
 }

@@ -170,15 +170,31 @@ func (c *Client) CreateRestore(ctx context.Context, r Restore) error {
 	return c.create(ctx, restores(), "Restore", r)
 }
 
+// create makes an object. Where the reply is lost the cluster is asked whether
+// it is there: its name holds the moment and is nobody else's.
 func (c *Client) create(ctx context.Context, gvr schema.GroupVersionResource, kind string, v any) error {
 	u, err := write(kind, v)
 	if err != nil {
 		return err
 	}
-	if _, err := c.Cluster.Dynamic().Resource(gvr).Namespace(c.Namespace).Create(ctx, u, metav1.CreateOptions{}); err != nil {
-		return c.explain(fmt.Errorf("making the %s %q: %w", kind, u.GetName(), err))
+	api := c.Cluster.Dynamic().Resource(gvr).Namespace(c.Namespace)
+	_, err = api.Create(ctx, u, metav1.CreateOptions{})
+	if err == nil {
+		return nil
 	}
-	return nil
+	err = fmt.Errorf("making the %s %q: %w", kind, u.GetName(), err)
+	var answer apierrors.APIStatus
+	if errors.As(err, &answer) {
+		return c.explain(err)
+	}
+	switch _, gerr := api.Get(ctx, u.GetName(), metav1.GetOptions{}); {
+	case gerr == nil:
+		c.Progress("the reply to making %s %s was lost; it is there", gvr.Resource, u.GetName())
+		return nil
+	case apierrors.IsNotFound(gerr):
+		return tool.Exit(tool.Temporary, err)
+	}
+	return tool.Exit(tool.Broken, err, fmt.Sprintf("whether it was made is not known: look for %s %q in namespace %q", gvr.Resource, u.GetName(), c.Namespace))
 }
 
 // WaitBackup waits by watch until the backup has ended.
@@ -222,8 +238,13 @@ func phase(p string) string {
 
 // wait follows an object until it has ended, and gives up where nothing
 // changes any more, in it or in the data of its volumes: Velero has states that
-// it never leaves.
+// it never leaves. A list may come out of a cache that is older than the object;
+// whether it is there at all is therefore asked for first.
 func (c *Client) wait(ctx context.Context, gvr schema.GroupVersionResource, name string, look func(*unstructured.Unstructured) (line string, ended bool, err error)) error {
+	gone := errors.New("it is gone: somebody deleted it")
+	if _, err := c.Cluster.Dynamic().Resource(gvr).Namespace(c.Namespace).Get(ctx, name, metav1.GetOptions{}); apierrors.IsNotFound(err) {
+		return fmt.Errorf("waiting for %s %q: %w", gvr.Resource, name, gone)
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	stalled := fmt.Errorf("nothing changed for %s", c.Stall)
 	timer := time.AfterFunc(c.Stall, func() { cancel(stalled) })
@@ -236,11 +257,15 @@ func (c *Client) wait(ctx context.Context, gvr schema.GroupVersionResource, name
 	following.Go(func() { c.follow(ctx, gvr, name, moves) })
 	defer following.Wait()
 	defer cancel(nil)
-	last := ""
+	last, seen := "", false
 	_, err := c.Cluster.Until(ctx, gvr, c.Namespace, name, func(u *unstructured.Unstructured) (bool, error) {
-		if u == nil {
-			return false, fmt.Errorf("%q is gone: somebody deleted it", name)
+		if u == nil && seen {
+			return false, gone
 		}
+		if u == nil {
+			return false, nil // the server's cache is older than the object
+		}
+		seen = true
 		line, ended, err := look(u)
 		if line != last {
 			last = line

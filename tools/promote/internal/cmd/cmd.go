@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -29,17 +30,35 @@ func Program() tool.Program {
 		Commands: []tool.Command{
 			{Name: "request", Usage: "start the promotion of this pipeline's bundle in the environments project",
 				Flags: []cli.Flag{serviceFlag("default: the one of this project"), bundleFlag(),
-					&cli.StringFlag{Name: "to", Usage: "gated `ENVIRONMENT` (required)"}, session.LandscapeFlag()}, Run: runRequest},
+					&cli.StringFlag{Name: "to", Usage: "gated `ENVIRONMENT` (required)"}, session.LandscapeFlag()}, Run: within(most, runRequest)},
 			{Name: "run", Usage: "verify the bundle, ask the gates and write the desired state",
-				Flags: []cli.Flag{serviceFlag("required"), bundleFlag(), targetFlag("required"), fileFlag(), session.LandscapeFlag()}, Run: runRun},
+				Flags: []cli.Flag{serviceFlag("required"), bundleFlag(), targetFlag("required"), fileFlag(), session.LandscapeFlag()}, Run: within(most, runRun)},
 			{Name: "record", Usage: "keep what was observed after a deployment, and make the deployment record",
 				Flags: []cli.Flag{serviceFlag("required"), bundleFlag(), targetFlag("required"),
-					&cli.StringFlag{Name: "observed", Value: "observed.yaml", Usage: "`FILE` that slipway-deploy apply --observed wrote"}, session.LandscapeFlag()}, Run: runRecord},
+					&cli.StringFlag{Name: "observed", Value: "observed.yaml", Usage: "`FILE` that slipway-deploy apply --observed wrote"},
+					&cli.StringFlag{Name: "gate-report", Value: "slipway-report/gate/slipway-promote.json", Usage: "`FILE` that the gate's job left as its report"}, session.LandscapeFlag()}, Run: within(most, runRecord)},
 			{Name: "matrix", Usage: "print which bundle is desired and which runs, from the files of the environments project",
 				Flags: []cli.Flag{&cli.StringFlag{Name: "dir", Value: ".", Usage: "`FOLDER` of the environments project"}}, Run: runMatrix},
 			{Name: "explain", Usage: "print the order and the gates that hold; changes nothing",
-				Flags: []cli.Flag{targetFlag("default: all"), fileFlag(), session.LandscapeFlag()}, Run: runExplain},
+				Flags: []cli.Flag{targetFlag("default: all"), fileFlag(), session.LandscapeFlag()}, Run: within(most, runExplain)},
 		},
+	}
+}
+
+// most is how long a verb may take: each takes seconds, and a job that waits for
+// a server that never answers holds the environment's resource group.
+const most = 15 * time.Minute
+
+// within ends a verb that takes too long, as worth a retry: each can be repeated.
+func within(limit time.Duration, verb func(context.Context, *tool.Run, *cli.Context) error) func(context.Context, *tool.Run, *cli.Context) error {
+	return func(ctx context.Context, r *tool.Run, flags *cli.Context) error {
+		ctx, cancel := tool.Deadline(ctx, limit, "the verb")
+		defer cancel()
+		err := verb(ctx, r, flags)
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) && tool.CodeOf(err) == tool.Failed {
+			return tool.Exit(tool.Temporary, err)
+		}
+		return err
 	}
 }
 
@@ -141,7 +160,7 @@ func runRecord(ctx context.Context, r *tool.Run, flags *cli.Context) error {
 	}
 	j := job{run: r, session: s}
 	return record.Run(ctx, r, record.Options{Service: flags.String("service"), Bundle: bundleOf(r, flags), Target: flags.String("target"),
-		Observed: flags.String("observed"), Ref: s.Snapshot.Services[flags.String("service")].Project.Trunk(), Identity: s.Identity, Snapshot: s.Snapshot,
+		Observed: flags.String("observed"), Gate: flags.String("gate-report"), Ref: s.Snapshot.Services[flags.String("service")].Project.Trunk(), Identity: s.Identity, Snapshot: s.Snapshot,
 		GitLab: s.GitLab, Fetch: j.fetch, Clone: j.clone})
 }
 

@@ -65,7 +65,8 @@ func environment(r Remote, env func(string) string) []string {
 			out = append(out, name+"="+v)
 		}
 	}
-	settings := [][2]string{{"core.hooksPath", os.DevNull}, {"commit.gpgSign", "false"}, {"http.followRedirects", "false"}, {"credential.helper", ""}}
+	settings := [][2]string{{"core.hooksPath", os.DevNull}, {"commit.gpgSign", "false"}, {"http.followRedirects", "false"}, {"credential.helper", ""},
+		{"http.lowSpeedLimit", "1"}, {"http.lowSpeedTime", "60"}} // a server that sends nothing for a minute is gone
 	if r.Token != "" {
 		settings = append(settings, [2]string{"http." + r.URL + ".extraHeader", "Authorization: Basic " + r.Header()})
 	}
@@ -116,7 +117,8 @@ func (r *Repo) git(ctx context.Context, dir string, args ...string) (string, err
 			return "", tool.Exit(tool.Denied, ge, "a job may push to its own project where Settings > CI/CD > Job token permissions allows Git push requests, and the branch lets the user push")
 		}
 	}
-	for _, temporary := range []string{"Could not resolve host", "Failed to connect", "Couldn't connect", "error: 502", "error: 503", "error: 504", "Connection reset"} {
+	for _, temporary := range []string{"Could not resolve host", "Failed to connect", "Couldn't connect", "error: 429", "error: 500", "error: 502", "error: 503", "error: 504",
+		"Connection reset", "Empty reply", "hung up unexpectedly", "RPC failed", "early EOF", "Operation too slow"} {
 		if strings.Contains(text, temporary) {
 			return "", tool.Exit(tool.Temporary, ge)
 		}

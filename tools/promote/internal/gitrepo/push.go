@@ -36,6 +36,9 @@ func (r *Repo) Commit(ctx context.Context, message string, edit Edit) (string, e
 		if last = r.push(ctx); last == nil {
 			return commit, r.readBack(ctx, commit)
 		}
+		if tool.CodeOf(last) == tool.Temporary && r.readBack(ctx, commit) == nil {
+			return commit, nil // only the reply was lost
+		}
 		if !lostRace(last) {
 			return "", fmt.Errorf("pushing to %q: %w", r.remote.Branch, last)
 		}

@@ -30,6 +30,10 @@ type Row struct {
 
 // Run prints the matrix of the files in dir.
 func Run(run *tool.Run, dir string) error {
+	// A folder that does not exist has no states either, and that is no answer.
+	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+		return tool.Exitf(tool.Usage, "--dir %q is not a folder", dir)
+	}
 	rows, err := Read(dir)
 	if err != nil {
 		return err

@@ -4,9 +4,11 @@ package record
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"gitlab.com/slipway/slipway/pkg/bundle"
 	"gitlab.com/slipway/slipway/pkg/cienv"
@@ -22,6 +24,7 @@ import (
 type Options struct {
 	Service, Bundle, Target string
 	Observed                string // the file slipway-deploy wrote
+	Gate                    string // the report of the gate's job
 	Ref                     string // of the service's commit
 	Identity                cienv.Identity
 	Snapshot                *landscape.Snapshot
@@ -98,7 +101,10 @@ func Run(ctx context.Context, run *tool.Run, o Options) (err error) {
 	if err := run.Step(ctx, "record the deployment", func(ctx context.Context) error {
 		result.Deployment, err = o.deployment(ctx, observed)
 		return err
-	}); err != nil {
+	}); tool.CodeOf(err) == tool.Failed {
+		// The observed state is committed: it cannot be said that nothing was changed.
+		return tool.Exit(tool.Temporary, err, "the observed state is kept; run the job again to make the deployment record, which is made once")
+	} else if err != nil {
 		return err
 	}
 	kept := "observed state written as " + result.Commit
@@ -111,6 +117,10 @@ func Run(ctx context.Context, run *tool.Run, o Options) (err error) {
 // nothingObserved tells a gate that refused, after which there is nothing to
 // record, from a deployment that ended without a word.
 func (o *Options) nothingObserved(run *tool.Run, repo *gitrepo.Repo) error {
+	none := Result{Service: o.Service, Environment: o.Target, Status: "none"}
+	if o.refused() {
+		return run.Result(none, "the bundle was refused by the gate, so that nothing was deployed: nothing to record")
+	}
 	file := envstate.DesiredFile(o.Target, o.Service)
 	raw, err := repo.Read(file)
 	if err != nil {
@@ -126,7 +136,22 @@ func (o *Options) nothingObserved(run *tool.Run, repo *gitrepo.Repo) error {
 				"run the deployment again: it takes up where the last one ended")
 		}
 	}
-	return run.Result(Result{Service: o.Service, Environment: o.Target, Status: "none"}, "the bundle was not promoted, so that nothing was deployed: nothing to record")
+	return run.Result(none, "the bundle was not promoted, so that nothing was deployed: nothing to record")
+}
+
+// refused reports whether the gate of this pipeline refused the bundle, which
+// may be desired all the same: an earlier pipeline promoted it. Without a report
+// that can be read it is not known, and nothing is taken for granted.
+func (o *Options) refused() bool {
+	raw, err := os.ReadFile(o.Gate)
+	if err != nil {
+		return false
+	}
+	var gate struct {
+		Tool     string `json:"tool"`
+		ExitCode int    `json:"exitCode"`
+	}
+	return json.Unmarshal(raw, &gate) == nil && gate.Tool == "slipway-promote" && gate.ExitCode == tool.Refused
 }
 
 // read checks that the file is about this deployment.
@@ -144,10 +169,28 @@ func (o *Options) read(raw []byte) (state.Observed, error) {
 	return ob, p.Err()
 }
 
+// keep commits the observed state. An old job that is run again must not bring
+// an older state back over a newer one.
 func (o *Options) keep(ctx context.Context, repo *gitrepo.Repo, ob state.Observed, raw []byte) (string, error) {
+	file := state.ObservedFile(o.Target, o.Service)
 	message := fmt.Sprintf("%s in %s: %s\n\nBundle: %s\nPipeline: %d\n", o.Service, o.Target, ob.Status, o.Bundle, o.Identity.PipelineID)
 	return repo.Commit(ctx, message, func(context.Context) (map[string][]byte, error) {
-		return map[string][]byte{state.ObservedFile(o.Target, o.Service): raw}, nil
+		before, err := repo.Read(file)
+		if err != nil {
+			return nil, err
+		}
+		if before != nil {
+			standing, err := state.ReadObserved(file, before)
+			if err != nil {
+				return nil, tool.Exit(tool.Usage, err, "the file belongs to slipway-promote: restore its last version")
+			}
+			if standing.Since.After(ob.Since) {
+				return nil, tool.Exit(tool.Refused, fmt.Errorf("%q holds a newer state, since %s; this deployment's is since %s",
+					file, standing.Since.UTC().Format(time.RFC3339), ob.Since.UTC().Format(time.RFC3339)),
+					"this job is of an older deployment: nothing was recorded")
+			}
+		}
+		return map[string][]byte{file: raw}, nil
 	})
 }
 

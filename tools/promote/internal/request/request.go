@@ -72,6 +72,20 @@ func (o *Options) Check() error {
 	return p.Err()
 }
 
+// explain says what to do about a pipeline that was not started, or may have
+// been. GitLab says that a project is not there to a job that is not let in.
+func (o *Options) explain(err error) error {
+	target := o.Snapshot.GitLab.Environments
+	if tool.CodeOf(err) == tool.Broken {
+		return tool.Hint(err, "look at "+o.Snapshot.GitLab.URL+"/"+target.Path+"/-/pipelines before the button is pressed again")
+	}
+	if gitlabapi.NotFound(err) {
+		err = tool.Exit(tool.Denied, err)
+	}
+	return tool.Hint(err, "the job token allow-list of "+target.Path+" must name this project, whoever pressed the button must be allowed to run pipelines on its "+target.Trunk()+
+		", and its .gitlab-ci.yml must have the inputs service, bundle and target (ci-templates/promotion.yml)")
+}
+
 // Run starts the pipeline.
 func Run(ctx context.Context, run *tool.Run, o Options) error {
 	if err := o.Check(); err != nil {
@@ -82,8 +96,7 @@ func Run(ctx context.Context, run *tool.Run, o Options) error {
 	err := run.Step(ctx, "start the promotion in "+target.Path, func(ctx context.Context) error {
 		var err error
 		started, err = o.GitLab.Trigger(ctx, target.ID, o.JobToken, target.Trunk(), map[string]string{"service": o.Service, "bundle": o.Bundle, "target": o.To})
-		return tool.Hint(err, "the job token allow-list of "+target.Path+" must name this project, whoever pressed the button must be allowed to run pipelines on its "+target.Trunk()+
-			", and its .gitlab-ci.yml must have the inputs service, bundle and target (ci-templates/promotion.yml)")
+		return o.explain(err)
 	})
 	if err != nil {
 		return err

@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"strings"
 	"testing"
+
+	gitlab "gitlab.com/gitlab-org/api/client-go/v2"
 
 	"gitlab.com/slipway/slipway/pkg/gitlabapi"
 	"gitlab.com/slipway/slipway/pkg/joblog"
@@ -33,7 +36,7 @@ func (c *call) Trigger(_ context.Context, project any, token, ref string, inputs
 func options(c *call) request.Options {
 	return request.Options{Bundle: "127.0.0.1:5000/nsflow/orders/bundle@sha256:" + strings.Repeat("a", 64), To: "stage", ProjectID: 77, JobToken: "job-token", GitLab: c,
 		Snapshot: &landscape.Snapshot{
-			GitLab:       landscape.GitLab{Environments: landscape.Project{Path: "nsflow/environments", ID: 43}},
+			GitLab:       landscape.GitLab{URL: "https://gitlab.example.com", Environments: landscape.Project{Path: "nsflow/environments", ID: 43}},
 			Environments: map[string]landscape.Environment{"dev": {}, "stage": {Gated: true}, "prod": {Gated: true}},
 			Services: map[string]landscape.Service{"orders": {Project: landscape.Project{Path: "nsflow/orders", ID: 77}, Environments: []string{"dev", "stage"}},
 				"catalog": {Project: landscape.Project{Path: "nsflow/catalog", ID: 78}}}}}
@@ -58,9 +61,19 @@ func TestRun(t *testing.T) {
 	if err := request.Run(t.Context(), r, o); err != nil || c.ref != "trunk" {
 		t.Errorf("started on %q, %v; the project's branch is trunk", c.ref, err)
 	}
-	c.err = errors.New("404 Not Found")
-	if err := request.Run(t.Context(), r, o); err == nil || len(tool.HintsOf(err)) == 0 {
-		t.Errorf("a refused trigger gives %v, without a hint", err)
+	for _, e := range []struct {
+		err  error
+		code int
+		hint string
+	}{
+		{fmt.Errorf("starting a pipeline: %w", gitlab.ErrNotFound), tool.Denied, "allow-list of nsflow/environments"},
+		{tool.Exitf(tool.Broken, "unexpected EOF"), tool.Broken, "look at https://gitlab.example.com/nsflow/environments/-/pipelines"},
+		{errors.New("400 Bad Request"), tool.Failed, "must have the inputs"},
+	} {
+		c.err = e.err
+		if err := request.Run(t.Context(), r, o); tool.CodeOf(err) != e.code || !strings.Contains(strings.Join(tool.HintsOf(err), "\n"), e.hint) {
+			t.Errorf("%v gives %v (code %d, hints %q), want code %d and %q", e.err, err, tool.CodeOf(err), tool.HintsOf(err), e.code, e.hint)
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log"
 	"net/http/httptest"
@@ -46,6 +47,7 @@ gates:
 type gitlabRecords struct {
 	deployments []gitlabapi.Deployment
 	made        []gitlabapi.Deployment
+	fails       error // of Deploy
 }
 
 func (g *gitlabRecords) Deployments(_ context.Context, _ any, env string) ([]gitlabapi.Deployment, error) {
@@ -63,6 +65,9 @@ func (g *gitlabRecords) Commit(context.Context, any, string) (gitlabapi.Commit, 
 }
 
 func (g *gitlabRecords) Deploy(_ context.Context, _ any, d gitlabapi.Deployment) (gitlabapi.Deployment, error) {
+	if g.fails != nil {
+		return gitlabapi.Deployment{}, g.fails
+	}
 	d.ID = int64(len(g.made) + 1)
 	g.made = append(g.made, d)
 	return d, nil
@@ -294,6 +299,13 @@ func TestRecordAndOnward(t *testing.T) {
 	keep(0, "nothing to record") // the gate has not let it through
 	w.promote(0, "")
 	keep(7, "what runs there is not known")
+	rec.Gate = filepath.Join(t.TempDir(), "gate.json")
+	for code, want := range map[int]int{tool.Refused: 0, tool.Temporary: 7} { // a gate that refused a bundle which is desired already
+		if err := os.WriteFile(rec.Gate, fmt.Appendf(nil, `{"tool":"slipway-promote","exitCode":%d}`, code), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		keep(want, map[int]string{0: "refused by the gate", 7: "not known"}[want])
+	}
 	observe := func(status, ref string) {
 		t.Helper()
 		text := "apiVersion: slipway/v1\nkind: Observed\nservice: orders\nenvironment: stage\nbundle: " + ref + "\nrevision: 1\nstatus: " + status + "\nsince: 2026-11-23T10:00:00Z\n"
@@ -304,6 +316,11 @@ func TestRecordAndOnward(t *testing.T) {
 	observe("deployed", "other@sha256:x")
 	keep(64, `says that "other@sha256:x" was deployed`)
 	observe("deployed", w.ref)
+	w.records.fails = errors.New("unexpected EOF") // after the observed state was committed
+	keep(75, "unexpected EOF")
+	w.records.fails = tool.Exitf(tool.Denied, "403 Forbidden")
+	keep(77, "403 Forbidden")
+	w.records.fails = nil
 	keep(0, "deployment 1 in nsflow/orders")
 	if got := w.records.made[0]; got.SHA != "c0ffee" || got.Environment != "stage" || got.Status != "success" || got.Ref != "main" {
 		t.Errorf("the deployment is %+v", got)
@@ -319,6 +336,15 @@ func TestRecordAndOnward(t *testing.T) {
 	keep(0, "orders in stage: restored")
 	if got := w.records.made[len(w.records.made)-1]; got.Status != "failed" || got.SHA != "c0ffee" {
 		t.Errorf("the deployment is %+v, want a failed one", got)
+	}
+
+	// Something newer runs, and the job of the deployment before is run again.
+	w.push("stage/orders.observed.yaml", "kind: Observed\nbundle: newer@sha256:x\nstatus: deployed\nsince: 2026-11-23T10:00:01Z\n")
+	before, made := w.head(), len(w.records.made)
+	observe("deployed", w.ref)
+	keep(4, "holds a newer state, since 2026-11-23T10:00:01Z")
+	if w.head() != before || len(w.records.made) != made {
+		t.Error("a job of an older deployment has recorded it over the newer one")
 	}
 }
 

@@ -70,12 +70,13 @@ type Event struct {
 
 // Events returns the history of the observed file, newest first as git tells
 // it, as evidence for a bundle. A restored deployment changes nothing: what ran
-// before runs on.
+// before runs on. Nor does a failed one that names the bundle: it ran before
+// and after. One that left something broken names none.
 func Events(newest []Observed, bundle string) []Event {
 	var out []Event
 	for i := len(newest) - 1; i >= 0; i-- {
 		o := newest[i]
-		if o.Status == Restored {
+		if o.Status == Restored || o.Status == Failed && o.Bundle == bundle {
 			continue
 		}
 		ours := o.Status == Deployed && o.Bundle == bundle

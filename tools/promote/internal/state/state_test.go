@@ -20,15 +20,18 @@ func TestIntervals(t *testing.T) {
 		newest []state.Observed
 		want   []gate.Interval
 	}{
-		"never":               {[]state.Observed{o(1, "b", "deployed")}, nil},
-		"runs":                {[]state.Observed{o(1, "a", "deployed")}, []gate.Interval{{Since: at(1)}}},
-		"was deployed again":  {[]state.Observed{o(5, "a", "deployed"), o(1, "a", "deployed")}, []gate.Interval{{Since: at(1)}}},
-		"was replaced":        {[]state.Observed{o(5, "b", "deployed"), o(1, "a", "deployed")}, []gate.Interval{{Since: at(1), Until: at(5)}}},
-		"next was restored":   {[]state.Observed{o(5, "a", "restored"), o(1, "a", "deployed")}, []gate.Interval{{Since: at(1)}}},
-		"only restored":       {[]state.Observed{o(5, "a", "restored")}, nil},
-		"failed":              {[]state.Observed{o(5, "a", "failed"), o(1, "a", "deployed")}, []gate.Interval{{Since: at(1), Until: at(5)}}},
-		"came back":           {[]state.Observed{o(9, "a", "deployed"), o(5, "b", "deployed"), o(1, "a", "deployed")}, []gate.Interval{{Since: at(1), Until: at(5)}, {Since: at(9)}}},
-		"failed, then better": {[]state.Observed{o(9, "a", "deployed"), o(5, "a", "failed")}, []gate.Interval{{Since: at(9)}}},
+		"never":                {[]state.Observed{o(1, "b", "deployed")}, nil},
+		"runs":                 {[]state.Observed{o(1, "a", "deployed")}, []gate.Interval{{Since: at(1)}}},
+		"was deployed again":   {[]state.Observed{o(5, "a", "deployed"), o(1, "a", "deployed")}, []gate.Interval{{Since: at(1)}}},
+		"was replaced":         {[]state.Observed{o(5, "b", "deployed"), o(1, "a", "deployed")}, []gate.Interval{{Since: at(1), Until: at(5)}}},
+		"next was restored":    {[]state.Observed{o(5, "a", "restored"), o(1, "a", "deployed")}, []gate.Interval{{Since: at(1)}}},
+		"only restored":        {[]state.Observed{o(5, "a", "restored")}, nil},
+		"next changed nothing": {[]state.Observed{o(1, "a", "failed"), o(1, "a", "deployed")}, []gate.Interval{{Since: at(1)}}},
+		"left broken":          {[]state.Observed{o(5, "", "failed"), o(1, "a", "deployed")}, []gate.Interval{{Since: at(1), Until: at(5)}}},
+		"broken, and no more":  {[]state.Observed{o(1, "a", "failed"), o(5, "", "failed"), o(1, "a", "deployed")}, []gate.Interval{{Since: at(1), Until: at(5)}}},
+		"replaced for good":    {[]state.Observed{o(5, "b", "failed"), o(5, "b", "deployed"), o(1, "a", "deployed")}, []gate.Interval{{Since: at(1), Until: at(5)}}},
+		"came back":            {[]state.Observed{o(9, "a", "deployed"), o(5, "b", "deployed"), o(1, "a", "deployed")}, []gate.Interval{{Since: at(1), Until: at(5)}, {Since: at(9)}}},
+		"failed, then better":  {[]state.Observed{o(9, "a", "deployed"), o(5, "", "failed")}, []gate.Interval{{Since: at(9)}}},
 	} {
 		got := state.Intervals(state.Events(c.newest, "a"))
 		if len(got) != len(c.want) {
