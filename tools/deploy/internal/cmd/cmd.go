@@ -58,7 +58,7 @@ func access() []cli.Flag {
 		&cli.StringFlag{Name: "mr", Usage: "`IID` of the merge request, for environments whose namespace has {mr}"},
 		&cli.StringFlag{Name: "cluster", Usage: "`CLUSTER` of the landscape; required with --set"},
 		&cli.StringFlag{Name: "kubeconfig", Usage: "`FILE` to reach the cluster with, for people and for GitLab's agent, instead of an AWS role"},
-		&cli.StringFlag{Name: "context", Usage: "`CONTEXT` of the kubeconfig (default: its current one)"},
+		&cli.StringFlag{Name: "context", Usage: "`CONTEXT` of the kubeconfig (default: its current one); of KUBECONFIG where --kubeconfig is not given, such as nsflow/platform:nonprod for GitLab's agent"},
 	}
 }
 

@@ -32,6 +32,9 @@ func read(run *tool.Run, c *cli.Context, n needs) (options, error) {
 		mr: c.String("mr"), cluster: c.String("cluster"), kubeconfig: c.String("kubeconfig"), context: c.String("context"),
 		set: c.String("set"), lockTimeout: c.Duration("lock-timeout"), observed: c.String("observed"),
 		landscape: session.Landscape(c, run.Env)}
+	if o.context != "" && o.kubeconfig == "" {
+		o.kubeconfig = run.Env("KUBECONFIG") // as GitLab gives it to jobs that may use an agent
+	}
 	var p tool.Problems
 	if n.landscape {
 		p.Need(o.landscape, "landscape")
@@ -52,7 +55,7 @@ func read(run *tool.Run, c *cli.Context, n needs) (options, error) {
 		}
 		o.bundle = ref
 	}
-	p.Check(o.context == "" || o.kubeconfig != "", "--context needs --kubeconfig")
+	p.Check(o.context == "" || o.kubeconfig != "", "--context needs --kubeconfig, or KUBECONFIG as GitLab's agents give it to a job")
 	p.Check(o.lockTimeout >= 0, "--lock-timeout must not be negative, got %s", o.lockTimeout)
 	if o.kubeconfig != "" {
 		_, err := os.Stat(o.kubeconfig)
