@@ -43,6 +43,9 @@ type Request struct {
 	Restore         bool   // roll a failed upgrade back
 	WhyNot          string // why a failed one is left, where Restore is false
 	RemoveFirst     bool   // remove a failed first installation again
+	// Refuse ends the run before anything is changed, by what is stored; it is
+	// asked under the lease. Nil refuses nothing.
+	Refuse func(helmrelease.State) error
 }
 
 // The states a release may be left in.
@@ -170,6 +173,11 @@ func (j *job) look(ctx context.Context, held *lease.Lease) error {
 		return err
 	}
 	j.before = state
+	if r.Refuse != nil {
+		if err := r.Refuse(state); err != nil {
+			return err
+		}
+	}
 	switch {
 	case state.Last == nil:
 		j.deps.Run.Log.Printf("%s: not installed yet", r.Name)

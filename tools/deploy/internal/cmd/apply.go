@@ -61,9 +61,13 @@ func runApply(ctx context.Context, run *tool.Run, c *cli.Context) error {
 	defer watcher.Close()
 	timeout, stable := p.loaded.service.Rollout.Wait()
 	restore, why := p.loaded.service.Restores()
+	request := apply.Request{Spec: spec, Timeout: timeout, Stable: stable, Restore: restore, WhyNot: why, RemoveFirst: !p.target.Gated}
+	if !p.target.Gated { // there the desired state is the judge
+		request.Refuse = notOlder(ctx, p.loaded.from, o.dir)
+	}
 	result, err := apply.Release(ctx, apply.Deps{Run: run, Cluster: cluster, Watcher: watcher, Owner: p.session.Owner,
 		LockTimeout: o.lockTimeout, JobState: jobState(p.session)},
-		apply.Request{Spec: spec, Timeout: timeout, Stable: stable, Restore: restore, WhyNot: why, RemoveFirst: !p.target.Gated}, run.Step)
+		request, run.Step)
 	out := applied{Result: result, Service: p.loaded.service.Name, Environment: o.environment, Cluster: p.target.Cluster,
 		Images: p.loaded.images, Bundle: p.loaded.bundle, Commit: p.loaded.commit}
 	run.Report.Result = out
@@ -114,10 +118,7 @@ func prepare(ctx context.Context, run *tool.Run, o options) (*prepared, error) {
 			return nil, err
 		}
 	} else {
-		p.loaded.commit = p.session.CI.Commit
-		if p.session.CI.InJob {
-			p.loaded.commit = p.session.Identity.Commit // the verified one
-		}
+		p.loaded.checkedOut(ctx, p.session, o.dir)
 	}
 	if p.target, err = resolve(p.session, o, service); err != nil {
 		return nil, err

@@ -19,9 +19,12 @@ import (
 // Annotations of the stored chart: what a revision is made of, so that it is
 // known again after a rollback.
 const (
-	bundleAnnotation = "slipway.dev/bundle"
-	imagesAnnotation = "slipway.dev/images"
-	commitAnnotation = "slipway.dev/commit"
+	bundleAnnotation   = "slipway.dev/bundle"
+	imagesAnnotation   = "slipway.dev/images"
+	commitAnnotation   = "slipway.dev/commit"
+	projectAnnotation  = "slipway.dev/project"
+	refAnnotation      = "slipway.dev/ref"
+	pipelineAnnotation = "slipway.dev/pipeline"
 )
 
 // dirSource reads files below a folder, and none outside.
@@ -45,6 +48,7 @@ type loaded struct {
 	images  map[string]string
 	commit  string
 	bundle  string
+	from    origin
 
 	values map[string]any
 	layers []config.Layer
@@ -90,7 +94,8 @@ func loadBundle(ctx context.Context, run *tool.Run, o options, i *identity, regi
 	if err != nil {
 		return nil, err
 	}
-	l := &loaded{source: files, images: b.Config.Images, commit: b.Config.Commit, bundle: o.bundle.String()}
+	l := &loaded{source: files, images: b.Config.Images, commit: b.Config.Commit, bundle: o.bundle.String(),
+		from: origin{Project: b.Config.Project.ID, Pipeline: b.Config.Pipeline, Commit: b.Config.Commit}}
 	raw, err := files.ReadFile(config.ServiceFile)
 	if err != nil {
 		return nil, tool.Exit(tool.Usage, fmt.Errorf("reading bundle %q: %w", o.bundle, err))
@@ -173,5 +178,6 @@ func (l *loaded) spec(namespace string) (helmrelease.Spec, error) {
 	if l.bundle != "" {
 		l.chart.Annotate(bundleAnnotation, l.bundle)
 	}
+	l.from.note(l.chart)
 	return helmrelease.Spec{Name: l.service.Name, Namespace: namespace, Chart: l.chart, Values: l.values}, nil
 }
