@@ -39,6 +39,9 @@ func runApply(ctx context.Context, run *tool.Run, c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := p.leave(run, o); err != nil {
+		return err
+	}
 	if p.target.Gated && p.session.CI.InJob {
 		if err := run.Step(ctx, "compare with the desired state", func(ctx context.Context) error {
 			return wanted(ctx, p.session, o, p.target)

@@ -72,6 +72,8 @@ func what() []cli.Flag {
 func releasing() []cli.Flag {
 	return []cli.Flag{
 		&cli.DurationFlag{Name: "lock-timeout", Value: 5 * time.Minute, Usage: "how long to wait for another run that works on the release"},
+		&cli.StringFlag{Name: "dotenv", Usage: "`FILE` to write the environment's address to, as SLIPWAY_ENVIRONMENT_URL, for environment:url"},
+		&cli.StringFlag{Name: "annotations", Usage: "`FILE` to write the links of the job's page to, for artifacts:reports:annotations"},
 		&cli.StringFlag{Name: "observed", Usage: "`FILE` to write what runs after the deployment to, for slipway-promote record"},
 	}
 }

@@ -3,6 +3,7 @@ package cmd
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -21,7 +22,12 @@ type options struct {
 	bundle                   bundle.Reference
 	lockTimeout              time.Duration
 	observed                 string
+	dotenv, annotations      string
+	reportDir                string
 }
+
+// number is the iid of a merge request: it becomes part of names.
+var number = regexp.MustCompile(`^[1-9][0-9]{0,9}$`)
 
 // needs says what a verb cannot do without.
 type needs struct{ landscape, environment bool }
@@ -31,6 +37,7 @@ func read(run *tool.Run, c *cli.Context, n needs) (options, error) {
 	o := options{dir: c.String("dir"), environment: c.String("environment"), values: c.String("values"),
 		mr: c.String("mr"), cluster: c.String("cluster"), kubeconfig: c.String("kubeconfig"), context: c.String("context"),
 		set: c.String("set"), lockTimeout: c.Duration("lock-timeout"), observed: c.String("observed"),
+		dotenv: c.String("dotenv"), annotations: c.String("annotations"), reportDir: c.String("report-dir"),
 		landscape: session.Landscape(c, run.Env)}
 	if o.context != "" && o.kubeconfig == "" {
 		o.kubeconfig = run.Env("KUBECONFIG") // as GitLab gives it to jobs that may use an agent
@@ -44,6 +51,8 @@ func read(run *tool.Run, c *cli.Context, n needs) (options, error) {
 		p.Check(o.environment == "", "--environment does not go with --set")
 		p.Check(c.String("bundle") == "", "--bundle does not go with --set")
 		p.Check(o.observed == "", "--observed does not go with --set")
+		p.Check(o.dotenv == "", "--dotenv does not go with --set")
+		p.Check(o.annotations == "", "--annotations does not go with --set")
 		p.Check(o.values == "", "--values does not go with --set")
 	} else if n.environment {
 		p.Need(o.environment, "environment")
@@ -56,6 +65,7 @@ func read(run *tool.Run, c *cli.Context, n needs) (options, error) {
 		o.bundle = ref
 	}
 	p.Check(o.context == "" || o.kubeconfig != "", "--context needs --kubeconfig, or KUBECONFIG as GitLab's agents give it to a job")
+	p.Check(o.mr == "" || number.MatchString(o.mr), "--mr is the number of a merge request, got %q", o.mr)
 	p.Check(o.lockTimeout >= 0, "--lock-timeout must not be negative, got %s", o.lockTimeout)
 	if o.kubeconfig != "" {
 		_, err := os.Stat(o.kubeconfig)
