@@ -1,7 +1,9 @@
 package main
 
 import (
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -16,6 +18,14 @@ func (w *world) git(script string) string {
 		w.t.Fatalf("%s: %v\n%s", script, err, out)
 	}
 	return strings.TrimSpace(string(out))
+}
+
+// read returns a file of the world.
+func (w *world) read(file string) string {
+	w.t.Helper()
+	raw, err := os.ReadFile(filepath.Join(w.dir, file))
+	w.must(err)
+	return string(raw)
 }
 
 // TestOlderCommitIsRefused: a person whose checkout is behind does not bring

@@ -56,6 +56,9 @@ func runApply(ctx context.Context, run *tool.Run, c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := p.home(ctx, run, o, cluster); err != nil {
+		return err
+	}
 	spec, err := p.loaded.spec(p.target.Namespace)
 	if err != nil {
 		return err

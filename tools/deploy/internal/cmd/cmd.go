@@ -29,6 +29,14 @@ func Program() tool.Program {
 				&cli.StringFlag{Name: "repository", Usage: "`REPOSITORY` of bundles (default: <the project's registry>/bundle)"},
 				&cli.StringFlag{Name: "dotenv", Value: "bundle.env", Usage: "`FILE` that hands SLIPWAY_BUNDLE on to later jobs"},
 			}), Run: runBundle},
+			{Name: "stop", Usage: "remove the review app of a merge request: its release and its namespace", Flags: flags(access(), removing(), []cli.Flag{
+				&cli.StringFlag{Name: "environment", Usage: "`ENVIRONMENT` of review apps"},
+				&cli.StringFlag{Name: "service", Usage: "`SERVICE` of the landscape (default: the only one of the job's project)"},
+			}), Run: runStop},
+			{Name: "sweep", Usage: "remove review apps whose merge request has ended or whose time is over; for the platform project", Flags: flags(access(), removing(), []cli.Flag{
+				&cli.StringFlag{Name: "environment", Usage: "`ENVIRONMENT` of review apps"},
+				&cli.BoolFlag{Name: "dry-run", Usage: "only say what would be removed"},
+			}), Run: runSweep},
 			{Name: "explain", Usage: "print every effective value and where it comes from; changes nothing", Flags: flags(where(), access()), Run: runExplain},
 		},
 	}
@@ -69,9 +77,17 @@ func what() []cli.Flag {
 	}
 }
 
+func lockTimeout() cli.Flag {
+	return &cli.DurationFlag{Name: "lock-timeout", Value: 5 * time.Minute, Usage: "how long to wait for another run that works on the release"}
+}
+
+func removing() []cli.Flag {
+	return []cli.Flag{lockTimeout(), &cli.DurationFlag{Name: "timeout", Value: 5 * time.Minute, Usage: "how long the end of a release may take, and again that of its namespace"}}
+}
+
 func releasing() []cli.Flag {
 	return []cli.Flag{
-		&cli.DurationFlag{Name: "lock-timeout", Value: 5 * time.Minute, Usage: "how long to wait for another run that works on the release"},
+		lockTimeout(),
 		&cli.StringFlag{Name: "dotenv", Usage: "`FILE` to write the environment's address to, as SLIPWAY_ENVIRONMENT_URL, for environment:url"},
 		&cli.StringFlag{Name: "annotations", Usage: "`FILE` to write the links of the job's page to, for artifacts:reports:annotations"},
 		&cli.StringFlag{Name: "observed", Usage: "`FILE` to write what runs after the deployment to, for slipway-promote record"},
