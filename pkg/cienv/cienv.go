@@ -36,6 +36,10 @@ type CI struct {
 	ProjectDir    string
 	Environment   string
 	RegistryImage string
+	// MergeRequest is the iid of the merge request whose pipeline this is, and
+	// MergeRequestSHA its head where the pipeline runs on the merged result.
+	MergeRequest    int64
+	MergeRequestSHA string
 }
 
 // Read reads the variables through env.
@@ -60,6 +64,9 @@ func Read(env func(string) string) CI {
 		ProjectDir:    env("CI_PROJECT_DIR"),
 		Environment:   env("CI_ENVIRONMENT_NAME"),
 		RegistryImage: env("CI_REGISTRY_IMAGE"),
+
+		MergeRequest:    number(env("CI_MERGE_REQUEST_IID")),
+		MergeRequestSHA: env("CI_MERGE_REQUEST_SOURCE_BRANCH_SHA"),
 	}
 	if c.Endpoint == "" {
 		c.Endpoint = c.ServerURL

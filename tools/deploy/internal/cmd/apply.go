@@ -129,6 +129,9 @@ func prepare(ctx context.Context, run *tool.Run, o options) (*prepared, error) {
 	if p.target, err = resolve(p.session, o, service); err != nil {
 		return nil, err
 	}
+	if o.looks {
+		p.target.Role = readingRole(p.session, p.target)
+	}
 	if p.identity, err = authorise(ctx, run, o, p.session, p.target.Role); err != nil {
 		return nil, err
 	}

@@ -39,6 +39,7 @@ func runDiff(ctx context.Context, run *tool.Run, c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	o.looks = true
 	specs, i, cluster, err := diffTargets(ctx, run, o)
 	if err != nil {
 		return err
@@ -74,6 +75,10 @@ func runDiff(ctx context.Context, run *tool.Run, c *cli.Context) error {
 	}
 	if err := run.Result(all, diff.Text(all)); err != nil {
 		return err
+	}
+	if c.Bool("note") {
+		service := specs[0].Name
+		note(ctx, run, i.session, service+" in "+o.environment, markdown(service, o.environment, i.session.Identity.Commit, all))
 	}
 	if len(all) > 0 && c.Bool("detailed-exitcode") {
 		return tool.Exitf(tool.Pending, "%d objects would change", len(all))

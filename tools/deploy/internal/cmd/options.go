@@ -24,6 +24,7 @@ type options struct {
 	observed                 string
 	dotenv, annotations      string
 	reportDir                string
+	looks                    bool // the verb changes nothing
 }
 
 // number is the iid of a merge request: it becomes part of names.
@@ -53,6 +54,7 @@ func read(run *tool.Run, c *cli.Context, n needs) (options, error) {
 		p.Check(o.observed == "", "--observed does not go with --set")
 		p.Check(o.dotenv == "", "--dotenv does not go with --set")
 		p.Check(o.annotations == "", "--annotations does not go with --set")
+		p.Check(!c.Bool("note"), "--note does not go with --set")
 		p.Check(o.values == "", "--values does not go with --set")
 	} else if n.environment {
 		p.Need(o.environment, "environment")
