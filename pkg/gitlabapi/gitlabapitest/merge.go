@@ -226,6 +226,7 @@ func (s *Server) merge(mr *mergeRequest, wish mergeWish) error {
 	}
 	s.mu.Lock()
 	mr.State, mr.MergeSHA, mr.SquashSHA, mr.MergedBy, mr.MergedAt, mr.UpdatedAt = "merged", after, squashed, wish.by.ID, ptr(s.now()), s.now()
+	s.stopReviews(mr, wish.by.ID)
 	removes := wish.removesSource && copied.Source != source.DefaultBranch && !source.protects(copied.Source, false)
 	s.save()
 	s.mu.Unlock()
