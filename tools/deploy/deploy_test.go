@@ -113,7 +113,7 @@ func TestPendingWithoutAnOwner(t *testing.T) {
 	_ = cmd.Wait()
 	w.must(w.client.CoordinationV1().Leases(w.namespace).Delete(t.Context(), "slipway-orders", metav1.DeleteOptions{}))
 	_, log := w.run(9, "apply", "--environment", "dev")
-	if !strings.Contains(log, "kubectl -n "+w.namespace+" delete secret sh.helm.release.v1.orders.v1") {
+	if !strings.Contains(log, "slipway-deploy recover --nobody-is-at-work") {
 		t.Errorf("the command to run is missing:\n%s", log)
 	}
 	if got := w.statuses(); got != "pending-install" {

@@ -24,7 +24,9 @@ type client struct {
 	watcher *rollout.Watcher
 	options rollout.Options
 
-	mutated bool // a call went out that may have changed the cluster
+	hook    func(name string) (end func(error)) // told of each hook that runs; may be nil
+	mutated bool                                // a call went out that may have changed the cluster
+	left    error                               // why objects could not be deleted, which Helm only logs
 	result  rollout.Result
 	failure *rollout.Failure
 }
@@ -60,20 +62,6 @@ func (c *client) Wait(list helmkube.ResourceList, timeout time.Duration) error {
 // WaitWithJobs waits for jobs as well, which the rules do anyway.
 func (c *client) WaitWithJobs(list helmkube.ResourceList, timeout time.Duration) error {
 	return c.wait(list, timeout, c.options)
-}
-
-// WatchUntilReady waits for a hook: jobs and pods must run to their end, the
-// rest is done by being there.
-func (c *client) WatchUntilReady(list helmkube.ResourceList, timeout time.Duration) error {
-	var run helmkube.ResourceList
-	for _, info := range list {
-		if k := info.Mapping.GroupVersionKind.Kind; k == "Job" || k == "Pod" {
-			run = append(run, info)
-		}
-	}
-	o := c.options
-	o.Stable, o.Completed = 0, true
-	return c.wait(run, timeout, o)
 }
 
 func (c *client) wait(list helmkube.ResourceList, timeout time.Duration, o rollout.Options) error {

@@ -1,7 +1,6 @@
 package helmrelease
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -156,52 +155,4 @@ func denied(err error) error {
 		return tool.Exit(tool.Denied, err, "the role's group has no right to this in the cluster; the tenancy release gives it")
 	}
 	return err
-}
-
-// Rollback puts a release back to a revision and waits until it is ready.
-func (c *Client) Rollback(ctx context.Context, namespace, name string, to int, w Wait) (Outcome, error) {
-	cfg, own, err := c.helm(ctx, namespace, w)
-	if err != nil {
-		return Outcome{}, err
-	}
-	r := action.NewRollback(cfg)
-	r.Version, r.MaxHistory = to, maxHistory
-	r.Wait, r.WaitForJobs, r.Timeout = true, true, w.Timeout
-	err = r.Run(name)
-	o := own.outcome()
-	if err != nil {
-		return o, fmt.Errorf("rolling %q back to revision %d: %w", name, to, err)
-	}
-	last, err := cfg.Releases.Last(name)
-	if err != nil {
-		return o, fmt.Errorf("reading release %q: %w", name, err)
-	}
-	o.Revision = last.Version
-	return o, nil
-}
-
-// Uninstall removes a release and its record.
-func (c *Client) Uninstall(ctx context.Context, namespace, name string, timeout time.Duration) error {
-	cfg, own, err := c.helm(ctx, namespace, Wait{Timeout: timeout})
-	if err != nil {
-		return err
-	}
-	rel, err := cfg.Releases.Last(name)
-	if err != nil {
-		return fmt.Errorf("reading release %q: %w", name, err)
-	}
-	objects, err := own.Build(bytes.NewBufferString(rel.Manifest), false)
-	if err != nil {
-		return fmt.Errorf("reading the objects of release %q: %w", name, err)
-	}
-	u := action.NewUninstall(cfg)
-	u.Timeout, u.DeletionPropagation = timeout, "foreground"
-	if _, err := u.Run(name); err != nil {
-		return fmt.Errorf("uninstalling %q: %w", name, err)
-	}
-	kept := objects.Filter(func(i *resourceInfo) bool { return keep(rel.Manifest, i) })
-	if err := own.WaitForDelete(objects.Difference(kept), timeout); err != nil {
-		return fmt.Errorf("uninstalling %q: %w", name, err)
-	}
-	return nil
 }
