@@ -35,7 +35,7 @@ func Set(ctx context.Context, d Deps, nodes []Node) ([]Result, error) {
 		})
 	}
 	all.Wait()
-	return s.results, worst(s.errs)
+	return s.results, Worst(s.errs)
 }
 
 type set struct {
@@ -95,9 +95,9 @@ func (s *set) hasFailed(name string) bool {
 	return s.failed[name]
 }
 
-// worst joins the errors under the code that asks most of a person.
-func worst(errs []error) error {
-	order := []int{tool.Broken, tool.Undecidable, tool.Cancelled, tool.Restored, tool.Denied, tool.Held, tool.Usage, tool.Failed, tool.Temporary}
+// Worst joins the errors under the code that asks most of a person.
+func Worst(errs []error) error {
+	order := []int{tool.Broken, tool.Undecidable, tool.Cancelled, tool.Restored, tool.Refused, tool.Denied, tool.Held, tool.Usage, tool.Failed, tool.Temporary}
 	all := errors.Join(errs...)
 	if all == nil {
 		return nil

@@ -53,6 +53,7 @@ func runApply(ctx context.Context, run *tool.Run, c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	p.loaded.backup = c.String("backup")
 	spec, err := p.loaded.spec(p.target.Namespace)
 	if err != nil {
 		return err

@@ -18,19 +18,21 @@ type options struct {
 	landscape, mr, cluster   string
 	kubeconfig, context      string
 	set                      string
+	service, release         string // of those that are there
 	bundle                   bundle.Reference
 	lockTimeout              time.Duration
 	observed                 string
 }
 
 // needs says what a verb cannot do without.
-type needs struct{ landscape, environment bool }
+type needs struct{ landscape, environment, release bool }
 
 // read takes the flags and names everything that is wrong with them.
 func read(run *tool.Run, c *cli.Context, n needs) (options, error) {
 	o := options{dir: c.String("dir"), environment: c.String("environment"), values: c.String("values"),
 		mr: c.String("mr"), cluster: c.String("cluster"), kubeconfig: c.String("kubeconfig"), context: c.String("context"),
 		set: c.String("set"), lockTimeout: c.Duration("lock-timeout"), observed: c.String("observed"),
+		service: c.String("service"), release: c.String("release"),
 		landscape: session.Landscape(c, run.Env)}
 	var p tool.Problems
 	if n.landscape {
@@ -42,9 +44,13 @@ func read(run *tool.Run, c *cli.Context, n needs) (options, error) {
 		p.Check(c.String("bundle") == "", "--bundle does not go with --set")
 		p.Check(o.observed == "", "--observed does not go with --set")
 		p.Check(o.values == "", "--values does not go with --set")
+		p.Check(o.service == "", "--service does not go with --set")
+		p.Check(o.release != "" || !n.release, "missing --release: one of the set at a time")
 	} else if n.environment {
 		p.Need(o.environment, "environment")
+		p.Check(o.release == "", "--release needs --set")
 	}
+	p.Check(!c.IsSet("to") || c.Int("to") > 0, "--to is the number of a revision, got %d", c.Int("to"))
 	if b := c.String("bundle"); b != "" {
 		ref, err := bundle.Parse(b)
 		if err != nil {

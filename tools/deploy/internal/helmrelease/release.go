@@ -104,13 +104,13 @@ func (c *Client) Apply(ctx context.Context, s Spec, w Wait) (Outcome, error) {
 		i := action.NewInstall(cfg)
 		i.ReleaseName, i.Namespace, i.Replace = s.Name, s.Namespace, last != nil
 		i.SkipCRDs, i.DisableOpenAPIValidation = true, true
-		i.Wait, i.WaitForJobs, i.Timeout = true, true, w.Timeout
+		i.Wait, i.WaitForJobs, i.Timeout, i.Labels = true, true, w.Timeout, map[string]string{OwnerLabel: ownerValue}
 		rel, err = i.RunWithContext(context.WithoutCancel(ctx), s.Chart.c, s.Values)
 	} else {
 		u := action.NewUpgrade(cfg)
 		u.Namespace, u.MaxHistory, u.ResetValues = s.Namespace, maxHistory, true
 		u.SkipCRDs, u.DisableOpenAPIValidation = true, true
-		u.Wait, u.WaitForJobs, u.Timeout = true, true, w.Timeout
+		u.Wait, u.WaitForJobs, u.Timeout, u.Labels = true, true, w.Timeout, map[string]string{OwnerLabel: ownerValue}
 		rel, err = u.RunWithContext(context.WithoutCancel(ctx), s.Name, s.Chart.c, s.Values)
 	}
 	o := own.outcome()
