@@ -41,6 +41,16 @@ func (j *job) hold(ctx context.Context, step Stepper, phase string, work func(co
 	return err
 }
 
+// found returns what is stored of the release, and whether anybody has its lease.
+func (j *job) found(ctx context.Context) (helmrelease.State, bool, error) {
+	state, err := j.client.Read(ctx, j.request.Namespace, j.request.Name)
+	if err != nil {
+		return state, false, err
+	}
+	held, err := lease.There(ctx, j.deps.Cluster, j.request.Namespace, j.request.Name)
+	return state, held, err
+}
+
 // look reads what is stored, and repairs what a dead run left half done.
 func (j *job) look(ctx context.Context, held *lease.Lease) error {
 	r := j.request

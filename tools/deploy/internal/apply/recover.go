@@ -30,11 +30,11 @@ const judging = 30 * time.Second
 func Recover(ctx context.Context, d Deps, r Request, step Stepper) (Recovered, error) {
 	j := existing(d, r)
 	out := Recovered{Release: r.Name, Namespace: r.Namespace}
-	state, err := j.client.Read(ctx, r.Namespace, r.Name)
+	state, held, err := j.found(ctx)
 	if err != nil {
 		return out, err
 	}
-	if state.Last != nil && state.Last.Pending {
+	if held || state.Last != nil && state.Last.Pending {
 		err := j.hold(ctx, step, "recovering", func(ctx context.Context) (err error) {
 			out.Repaired = j.before.Last != nil && j.before.Last.Pending
 			state, err = j.client.Read(ctx, r.Namespace, r.Name)

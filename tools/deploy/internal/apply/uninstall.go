@@ -21,10 +21,11 @@ type Removed struct {
 func Uninstall(ctx context.Context, d Deps, r Request, step Stepper) (Removed, error) {
 	j := existing(d, r)
 	out := Removed{Release: r.Name, Namespace: r.Namespace}
-	if state, err := j.client.Read(ctx, r.Namespace, r.Name); err != nil || state.Last == nil {
+	state, held, err := j.found(ctx)
+	if err != nil || state.Last == nil && !held {
 		return out, err // a namespace that is gone has no place for a lease either
 	}
-	err := j.hold(ctx, step, "uninstalling", func(ctx context.Context) error {
+	err = j.hold(ctx, step, "uninstalling", func(ctx context.Context) error {
 		if j.before.Last == nil {
 			return nil
 		}

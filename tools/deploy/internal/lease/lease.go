@@ -59,6 +59,18 @@ var ErrLost = errors.New("the release's lease was lost: another run may have tak
 // Name returns the name of a release's lease.
 func Name(release string) string { return "slipway-" + release }
 
+// There reports whether anybody has the lease of a release, dead or alive.
+func There(ctx context.Context, cluster *kube.Cluster, namespace, release string) (bool, error) {
+	_, err := cluster.Clientset().CoordinationV1().Leases(namespace).Get(ctx, Name(release), metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("reading the lease of %q: %w", release, refused(err))
+	}
+	return true, nil
+}
+
 // Acquire takes the lease of a release, waiting for a live owner. The context
 // it returns ends when the lease is lost.
 func Acquire(ctx context.Context, cluster *kube.Cluster, o Options) (context.Context, *Lease, error) {
