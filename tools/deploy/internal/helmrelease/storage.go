@@ -2,6 +2,7 @@ package helmrelease
 
 import (
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"context"
 	"encoding/base64"
@@ -9,14 +10,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"helm.sh/helm/v3/pkg/kube"
 	"helm.sh/helm/v3/pkg/release"
-	"helm.sh/helm/v3/pkg/storage/driver"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/cli-runtime/pkg/resource"
 )
 
@@ -48,35 +50,91 @@ type Revision struct {
 	Description string            `json:"description"`
 	Annotations map[string]string `json:"-"` // of its chart
 	Manifest    string            `json:"-"`
+
+	record *record
+}
+
+// stored is a revision as the labels of its Secret tell of it.
+type stored struct {
+	secret string
+	number int
+	status string
 }
 
 // State is what is stored of a release: nil where there is none.
 type State struct {
 	Last     *Revision
 	Deployed *Revision // the last that was ready
+
+	list []stored // all revisions, the newest first
 }
 
-// Read returns what is stored of a release.
+// Same reports whether nothing was written to the release's records between
+// the two readings.
+func (s State) Same(o State) bool {
+	return slices.Equal(s.list, o.list) && s.Last.written() == o.Last.written() && s.Deployed.written() == o.Deployed.written()
+}
+
+func (r *Revision) written() string {
+	if r == nil || r.record == nil {
+		return ""
+	}
+	return r.record.secret.ResourceVersion
+}
+
+// Read returns what is stored of a release. It lists labels, and unpacks no
+// more than the records it speaks of.
 func (c *Client) Read(ctx context.Context, namespace, name string) (State, error) {
-	cfg, _, err := c.helm(ctx, namespace, Wait{})
-	if err != nil {
+	list, err := c.records(ctx, namespace, name)
+	if err != nil || len(list) == 0 {
 		return State{}, err
 	}
-	history, err := cfg.Releases.History(name)
-	if err != nil && !errors.Is(err, driver.ErrReleaseNotFound) {
-		return State{}, fmt.Errorf("reading release %q: %w", name, denied(err))
+	s := State{list: list}
+	if s.Last, err = c.revision(ctx, namespace, name, list[0].number); err != nil {
+		return State{}, err
 	}
-	var s State
-	for _, rel := range history {
-		r := revisionOf(rel)
-		if s.Last == nil || r.Number > s.Last.Number {
-			s.Last = r
-		}
-		if rel.Info.Status == release.StatusDeployed && (s.Deployed == nil || r.Number > s.Deployed.Number) {
-			s.Deployed = r
+	switch i := slices.IndexFunc(list, stored.deployed); {
+	case i == 0:
+		s.Deployed = s.Last
+	case i > 0:
+		s.Deployed, err = c.revision(ctx, namespace, name, list[i].number)
+	}
+	return s, err
+}
+
+func (s stored) deployed() bool { return s.status == string(release.StatusDeployed) }
+
+// records lists what is stored of a release, the newest first. Only metadata
+// is asked for: a record holds a whole chart.
+func (c *Client) records(ctx context.Context, namespace, name string) ([]stored, error) {
+	raw, err := c.cluster.Clientset().CoreV1().RESTClient().Get().Namespace(namespace).Resource("secrets").
+		Param("labelSelector", labels.Set{"owner": "helm", "name": name}.String()).
+		SetHeader("Accept", "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1").Do(ctx).Raw()
+	var list metav1.PartialObjectMetadataList
+	if err == nil {
+		err = json.Unmarshal(raw, &list)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading release %q: %w", name, denied(err))
+	}
+	var out []stored
+	for _, item := range list.Items {
+		if n, err := strconv.Atoi(item.Labels["version"]); err == nil {
+			out = append(out, stored{item.Name, n, item.Labels["status"]})
 		}
 	}
-	return s, nil
+	slices.SortFunc(out, func(a, b stored) int { return cmp.Compare(b.number, a.number) })
+	return out, nil
+}
+
+func (c *Client) revision(ctx context.Context, namespace, name string, number int) (*Revision, error) {
+	r, err := c.load(ctx, namespace, name, number)
+	if err != nil {
+		return nil, err
+	}
+	rev := revisionOf(r.rel)
+	rev.record = r
+	return rev, nil
 }
 
 func revisionOf(rel *release.Release) *Revision {
@@ -148,7 +206,10 @@ func encode(rel *release.Release) ([]byte, error) {
 		return nil, err
 	}
 	var out bytes.Buffer
-	gz := gzip.NewWriter(&out)
+	gz, err := gzip.NewWriterLevel(&out, gzip.BestCompression) // as Helm does: a record has a limit
+	if err != nil {
+		return nil, err
+	}
 	if _, err := gz.Write(raw); err != nil {
 		return nil, err
 	}
