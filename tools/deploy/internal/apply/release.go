@@ -5,13 +5,8 @@ package apply
 
 import (
 	"context"
-	"fmt"
 	"strings"
 	"time"
-
-	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"gitlab.com/slipway/slipway/pkg/kube"
 	"gitlab.com/slipway/slipway/pkg/owner"
@@ -39,6 +34,7 @@ type Request struct {
 	helmrelease.Spec
 	Timeout, Stable time.Duration
 	CreateNamespace bool
+	Lookup          bool   // templates may read the cluster
 	Restore         bool   // roll a failed upgrade back
 	WhyNot          string // why a failed one is left, where Restore is false
 	RemoveFirst     bool   // remove a failed first installation again
@@ -46,9 +42,10 @@ type Request struct {
 
 // The states a release may be left in.
 const (
-	Deployed = "deployed"
-	Restored = "restored"
-	Failed   = "failed"
+	Deployed  = "deployed"
+	Unchanged = "unchanged" // it was deployed before, and nothing was to do
+	Restored  = "restored"
+	Failed    = "failed"
 )
 
 // Result is how a release ended.
@@ -75,7 +72,7 @@ const after = 30 * time.Second
 func Release(ctx context.Context, d Deps, r Request, step Stepper) (Result, error) {
 	j := &job{deps: d, request: r, client: helmrelease.New(d.Cluster, d.Watcher, d.Run.Log.Printf),
 		result: Result{Release: r.Name, Namespace: r.Namespace, Status: Failed, Chart: r.Chart.Name() + "-" + r.Chart.Version()}}
-	if err := j.namespace(ctx); err != nil {
+	if done, err := j.prepare(ctx, step); done || err != nil {
 		return j.result, err
 	}
 	err := j.hold(ctx, step, "releasing", func(ctx context.Context) error { return j.apply(ctx, step) })
@@ -89,35 +86,17 @@ type job struct {
 	client  *helmrelease.Client
 	before  helmrelease.State
 	looked  bool // before is what was there
+	plan    *helmrelease.Plan
 	result  Result
 }
 
-func (j *job) namespace(ctx context.Context) error {
-	name := j.request.Namespace
-	namespaces := j.deps.Cluster.Clientset().CoreV1().Namespaces()
-	_, err := namespaces.Get(ctx, name, metav1.GetOptions{})
-	switch {
-	case err == nil, apierrors.IsForbidden(err): // whoever may not look will be told by the first write
-		return nil
-	case !apierrors.IsNotFound(err):
-		if kube.Denied(err) {
-			return tool.Exit(tool.Denied, fmt.Errorf("reaching the cluster: %w", err), "the cluster does not know this identity: bootstrap makes the role's access entry")
-		}
-		return fmt.Errorf("looking for namespace %q: %w", name, err)
-	case !j.request.CreateNamespace:
-		return tool.Hint(fmt.Errorf("looking for namespace %q: it does not exist", name), "the tenancy release of the platform makes the namespaces of services; nothing was changed")
-	}
-	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"app.kubernetes.io/managed-by": "slipway-deploy"}}}
-	if _, err := namespaces.Create(ctx, ns, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
-		return fmt.Errorf("making namespace %q: %w", name, err)
-	}
-	return nil
-}
-
 func (j *job) apply(ctx context.Context, step Stepper) (err error) {
+	if done, err := j.again(ctx, step); done || err != nil {
+		return err
+	}
 	var outcome helmrelease.Outcome
 	err = step(ctx, "apply release "+j.request.Name, func(ctx context.Context) error {
-		outcome, err = j.client.Apply(ctx, j.request.Spec, j.wait())
+		outcome, err = j.client.Apply(ctx, j.plan, j.wait())
 		j.evidence(outcome, err)
 		return err
 	})

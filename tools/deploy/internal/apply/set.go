@@ -68,6 +68,9 @@ func (s *set) one(ctx context.Context, n Node) (Result, error) {
 		s.deps.Run.Log.Printf("%s: %s: %v", n.Name, result.Status, err)
 		return result, err
 	}
+	if result.Status == Unchanged {
+		return result, nil // it was told
+	}
 	s.deps.Run.Log.Printf("%s: revision %d is deployed, ready after %.1f s", n.Name, result.Revision, result.Ready)
 	return result, nil
 }

@@ -64,7 +64,7 @@ func runApply(ctx context.Context, run *tool.Run, c *cli.Context) error {
 	restore, why := p.loaded.service.Restores()
 	result, err := apply.Release(ctx, apply.Deps{Run: run, Cluster: cluster, Watcher: watcher, Owner: p.session.Owner,
 		LockTimeout: o.lockTimeout, JobState: jobState(p.session)},
-		apply.Request{Spec: spec, Timeout: timeout, Stable: stable, Restore: restore, WhyNot: why, RemoveFirst: !p.target.Gated}, run.Step)
+		apply.Request{Spec: spec, Lookup: lookup(p.session), Timeout: timeout, Stable: stable, Restore: restore, WhyNot: why, RemoveFirst: !p.target.Gated}, run.Step)
 	out := applied{Result: result, Service: p.loaded.service.Name, Environment: o.environment, Cluster: p.target.Cluster,
 		Images: p.loaded.images, Bundle: p.loaded.bundle, Commit: p.loaded.commit}
 	run.Report.Result = out
@@ -77,6 +77,9 @@ func runApply(ctx context.Context, run *tool.Run, c *cli.Context) error {
 	}
 	if err != nil {
 		return err
+	}
+	if out.Status == apply.Unchanged {
+		return run.Result(out, fmt.Sprintf("%s: %s in namespace %s of cluster %s; nothing was changed", out.Release, out.Message, out.Namespace, out.Cluster))
 	}
 	return run.Result(out, fmt.Sprintf("%s: revision %d is deployed in namespace %s of cluster %s, ready after %.1f s",
 		out.Release, out.Revision, out.Namespace, out.Cluster, out.Ready))

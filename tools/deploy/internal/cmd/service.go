@@ -181,5 +181,5 @@ func (l *loaded) spec(namespace string) (helmrelease.Spec, error) {
 	if l.bundle != "" {
 		l.chart.Annotate(bundleAnnotation, l.bundle)
 	}
-	return helmrelease.Spec{Name: l.service.Name, Namespace: namespace, Chart: l.chart, Values: l.values}, nil
+	return helmrelease.Spec{Name: l.service.Name, Namespace: namespace, Chart: l.chart, Values: l.values, Tenant: true}, nil
 }

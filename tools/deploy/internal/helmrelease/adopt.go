@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 
-	"helm.sh/helm/v3/pkg/action"
 	"helm.sh/helm/v3/pkg/release"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -21,13 +20,6 @@ import (
 const (
 	OwnerLabel = "slipway.dev/managed-by"
 	ownerValue = "slipway-deploy"
-)
-
-// What Helm knows the objects of a release by.
-const (
-	managedBy        = "app.kubernetes.io/managed-by"
-	releaseName      = "meta.helm.sh/release-name"
-	releaseNamespace = "meta.helm.sh/release-namespace"
 )
 
 // What flux notes on the objects of the releases that it makes.
@@ -68,11 +60,11 @@ func (c *Client) Adoptable(ctx context.Context, s Spec) ([]Adoption, error) {
 			return out, nil
 		}
 	}
-	manifest, err := c.renderUnowned(ctx, s, installed)
+	rel, err := c.render(ctx, s, state, true, nil)
 	if err != nil {
 		return nil, err
 	}
-	docs, err := documents(manifest)
+	docs, err := documents(rel.Manifest)
 	if err != nil {
 		return nil, err
 	}
@@ -86,31 +78,6 @@ func (c *Client) Adoptable(ctx context.Context, s Spec) ([]Adoption, error) {
 		}
 	}
 	return out, nil
-}
-
-// renderUnowned renders as Helm does that takes over what is there already and
-// has no owner, which else it refuses before it renders.
-func (c *Client) renderUnowned(ctx context.Context, s Spec, installed bool) (string, error) {
-	cfg, _, err := c.helm(ctx, s.Namespace, Wait{})
-	if err != nil {
-		return "", err
-	}
-	var rel *release.Release
-	if installed {
-		u := action.NewUpgrade(cfg)
-		u.Namespace, u.ResetValues, u.DisableOpenAPIValidation, u.DryRun, u.DryRunOption = s.Namespace, true, true, true, "server"
-		u.TakeOwnership = true
-		rel, err = u.RunWithContext(ctx, s.Name, s.Chart.c, s.Values)
-	} else {
-		i := action.NewInstall(cfg)
-		i.ReleaseName, i.Namespace, i.DisableOpenAPIValidation, i.DryRun, i.DryRunOption = s.Name, s.Namespace, true, true, "server"
-		i.TakeOwnership, i.Replace, i.SkipCRDs = true, true, true
-		rel, err = i.RunWithContext(ctx, s.Chart.c, s.Values)
-	}
-	if err != nil {
-		return "", applyError(ctx, s, Outcome{}, err)
-	}
-	return rel.Manifest, nil
 }
 
 func (c *Client) adoptableRecord(ctx context.Context, s Spec, last *Revision) (a Adoption, ours bool, err error) {

@@ -130,10 +130,21 @@ func ended(raw []byte, status release.Status, why string) ([]byte, error) {
 	return json.Marshal(rel)
 }
 
+func encode(rel *release.Release) ([]byte, error) {
+	raw, err := json.Marshal(rel)
+	if err != nil {
+		return nil, err
+	}
+	return pack(raw)
+}
+
 // pack makes the record of a Secret.
 func pack(raw []byte) ([]byte, error) {
 	var out bytes.Buffer
-	gz := gzip.NewWriter(&out)
+	gz, err := gzip.NewWriterLevel(&out, gzip.BestCompression) // as Helm does: a record has a limit
+	if err != nil {
+		return nil, err
+	}
 	if _, err := gz.Write(raw); err != nil {
 		return nil, err
 	}

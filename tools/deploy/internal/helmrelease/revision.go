@@ -2,6 +2,7 @@ package helmrelease
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,6 +19,8 @@ type Revision struct {
 	Description string            `json:"description"`
 	Annotations map[string]string `json:"-"` // of its chart
 	Manifest    string            `json:"-"`
+
+	record *record
 }
 
 // Unreadable is the status of a revision whose record cannot be read.
@@ -28,6 +31,21 @@ type State struct {
 	Last     *Revision
 	Deployed *Revision // the last that was ready
 	Ever     bool      // some revision was ready, or may have been
+
+	list []stored // all revisions, the newest first
+}
+
+// Same reports whether nothing was written to the release's records between
+// the two readings.
+func (s State) Same(o State) bool {
+	return slices.Equal(s.list, o.list) && s.Last.written() == o.Last.written() && s.Deployed.written() == o.Deployed.written()
+}
+
+func (r *Revision) written() string {
+	if r == nil || r.record == nil {
+		return ""
+	}
+	return r.record.secret.ResourceVersion
 }
 
 // pending are the states that a run leaves behind when it dies. Of an

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"helm.sh/helm/v3/pkg/release"
+	"helm.sh/helm/v3/pkg/storage/driver"
 	helmtime "helm.sh/helm/v3/pkg/time"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -24,6 +25,8 @@ type stored struct {
 	status string
 }
 
+func (s stored) deployed() bool { return s.status == string(release.StatusDeployed) }
+
 // Read returns what is stored of a release. It lists labels, and unpacks no
 // more than the records it speaks of.
 func (c *Client) Read(ctx context.Context, namespace, name string) (State, error) {
@@ -31,13 +34,13 @@ func (c *Client) Read(ctx context.Context, namespace, name string) (State, error
 	if err != nil || len(list) == 0 {
 		return State{}, err
 	}
-	s := State{Ever: slices.ContainsFunc(list, func(r stored) bool {
-		return r.status == string(release.StatusDeployed) || r.status == string(release.StatusSuperseded)
+	s := State{list: list, Ever: slices.ContainsFunc(list, func(r stored) bool {
+		return r.deployed() || r.status == string(release.StatusSuperseded)
 	})}
 	if s.Last, err = c.revision(ctx, namespace, name, list[0].number); err != nil {
 		return State{}, err
 	}
-	if i := slices.IndexFunc(list, func(r stored) bool { return r.status == string(release.StatusDeployed) }); i == 0 {
+	if i := slices.IndexFunc(list, stored.deployed); i == 0 {
 		s.Deployed = s.Last
 		return s, nil
 	} else if i > 0 {
@@ -91,13 +94,6 @@ func selector(name string) string {
 	return labels.Set{"owner": "helm", "name": name}.String()
 }
 
-// record is a revision and the Secret that it is stored in, whose version
-// guards every write.
-type record struct {
-	rel    *release.Release
-	secret *corev1.Secret
-}
-
 // load reads one record.
 func (c *Client) load(ctx context.Context, namespace, name string, number int) (*record, error) {
 	secret, err := c.cluster.Clientset().CoreV1().Secrets(namespace).Get(ctx, recordName(name, number), metav1.GetOptions{})
@@ -108,6 +104,12 @@ func (c *Client) load(ctx context.Context, namespace, name string, number int) (
 	if err != nil {
 		return nil, broken(namespace, secret.Name, name, number, err)
 	}
+	rel.Labels = map[string]string{}
+	for k, v := range secret.Labels {
+		if !slices.Contains(driver.GetSystemLabels(), k) {
+			rel.Labels[k] = v
+		}
+	}
 	return &record{rel: rel, secret: secret}, nil
 }
 
@@ -116,7 +118,9 @@ func (c *Client) revision(ctx context.Context, namespace, name string, number in
 	if err != nil {
 		return nil, err
 	}
-	return revisionOf(r.rel), nil
+	rev := revisionOf(r.rel)
+	rev.record = r
+	return rev, nil
 }
 
 // History returns the stored revisions, the oldest first, without their
