@@ -81,7 +81,7 @@ func (w *reviewWorld) tenancy(sb *sandboxtest.Sandbox) {
 	chart, err := helmrelease.LoadDir("../../examples/platform/addons/charts/tenancy")
 	w.must(err)
 	text, err := helmrelease.Render(w.t.Context(), helmrelease.Spec{Name: "tenancy", Namespace: "platform-system", Chart: chart, Values: map[string]any{
-		"tenants": []any{map[string]any{"name": w.service, "environment": "dev", "namespace": w.namespace, "team": "commerce", "deployers": []any{}, "readers": []any{w.group}}},
+		"tenants": []any{map[string]any{"name": w.service, "environment": "dev", "namespace": w.namespace, "team": "commerce", "deployers": []any{}, "dryRun": []any{w.group}}},
 		"review":  map[string]any{"environment": "review", "services": []any{map[string]any{"name": w.service, "group": w.group}}}}})
 	w.must(err)
 	cluster, err := kube.New(kube.Config{Kubeconfig: w.kubeconfig})
@@ -90,14 +90,19 @@ func (w *reviewWorld) tenancy(sb *sandboxtest.Sandbox) {
 		u := &unstructured.Unstructured{}
 		w.must(yaml.Unmarshal([]byte(doc), &u.Object))
 		name := u.GetName()
-		if name != "slipway-review" && name != "slipway-diff" && name != "readers" {
+		mine := name == "slipway-review" || name == "slipway-deployer" || name == "slipway-dry-run" && u.GetKind() != "ValidatingAdmissionPolicy" && u.GetKind() != "ValidatingAdmissionPolicyBinding"
+		if !mine {
 			continue
 		}
-		if name != "readers" {
+		switch {
+		case name == "slipway-deployer": // named in every binding: shared, and the tenancy release may take it over
+			u.SetLabels(map[string]string{"app.kubernetes.io/managed-by": "Helm"})
+			u.SetAnnotations(map[string]string{"meta.helm.sh/release-name": "tenancy", "meta.helm.sh/release-namespace": "platform-system"})
+		case u.GetNamespace() == "":
 			u.SetName(name + "-" + w.service)
 		}
 		for _, field := range [][]string{{"roleRef", "name"}, {"spec", "policyName"}} {
-			if s, ok, _ := unstructured.NestedString(u.Object, field...); ok {
+			if s, ok, _ := unstructured.NestedString(u.Object, field...); ok && s != "slipway-deployer" {
 				w.must(unstructured.SetNestedField(u.Object, s+"-"+w.service, field...))
 			}
 		}
@@ -108,6 +113,9 @@ func (w *reviewWorld) tenancy(sb *sandboxtest.Sandbox) {
 			r = cluster.Dynamic().Resource(gvr).Namespace(u.GetNamespace())
 		}
 		_, err = r.Create(w.t.Context(), u, metav1.CreateOptions{})
+		if name == "slipway-deployer" && (err == nil || apierrors.IsAlreadyExists(err)) {
+			continue
+		}
 		w.must(err)
 		w.t.Cleanup(func() { _ = r.Delete(context.Background(), u.GetName(), metav1.DeleteOptions{}) })
 	}
@@ -256,9 +264,9 @@ func TestReviewRights(t *testing.T) {
 		"its pod security taken away":             func() error { _, err := namespaces.Update(ctx, relabelled, metav1.UpdateOptions{}); return err }(),
 		"the service's own environment deleted":   namespaces.Delete(ctx, w.namespace, metav1.DeleteOptions{}),
 		"a namespace somebody made deleted":       namespaces.Delete(ctx, taken.Name, metav1.DeleteOptions{}),
-		"letting itself into dev":                 bind(binding(w.namespace, "admin", w.group)),
-		"letting itself into a namespace by name": bind(binding(taken.Name, "admin", w.group)),
-		"making itself more than admin":           bind(binding(own.Name, "cluster-admin", w.group)),
+		"letting itself into dev":                 bind(binding(w.namespace, "slipway-deployer", w.group)),
+		"letting itself into a namespace by name": bind(binding(taken.Name, "slipway-deployer", w.group)),
+		"making itself more than a deployer":      bind(binding(own.Name, "cluster-admin", w.group)),
 		"writing into dev, where it may only try": func() error {
 			_, err := w.role.CoreV1().ConfigMaps(w.namespace).Create(ctx, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "x"}}, metav1.CreateOptions{})
 			return err
@@ -274,7 +282,7 @@ func TestReviewRights(t *testing.T) {
 		}
 	}
 	for what, err := range map[string]error{
-		"letting itself into its own namespace": bind(binding(own.Name, "admin", w.group)),
+		"letting itself into its own namespace": bind(binding(own.Name, "slipway-deployer", w.group)),
 		"trying a change of dev": func() error {
 			_, err := w.role.CoreV1().ConfigMaps(w.namespace).Create(ctx, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "x"}}, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 			return err

@@ -59,6 +59,7 @@ func runApply(ctx context.Context, run *tool.Run, c *cli.Context) error {
 	if err := p.home(ctx, run, o, cluster); err != nil {
 		return err
 	}
+	p.loaded.backup = c.String("backup")
 	spec, err := p.loaded.spec(p.target.Namespace)
 	if err != nil {
 		return err
@@ -67,7 +68,7 @@ func runApply(ctx context.Context, run *tool.Run, c *cli.Context) error {
 	defer watcher.Close()
 	timeout, stable := p.loaded.service.Rollout.Wait()
 	restore, why := p.loaded.service.Restores()
-	request := apply.Request{Spec: spec, Timeout: timeout, Stable: stable, Restore: restore, WhyNot: why, RemoveFirst: !p.target.Gated}
+	request := apply.Request{Spec: spec, Lookup: lookup(p.session), Timeout: timeout, Stable: stable, Restore: restore, WhyNot: why, RemoveFirst: !p.target.Gated}
 	if !p.target.Gated { // there the desired state is the judge
 		request.Refuse = notOlder(ctx, p.loaded.from, o.dir)
 	}
@@ -86,6 +87,9 @@ func runApply(ctx context.Context, run *tool.Run, c *cli.Context) error {
 	}
 	if err != nil {
 		return err
+	}
+	if out.Status == apply.Unchanged {
+		return run.Result(out, fmt.Sprintf("%s: %s in namespace %s of cluster %s; nothing was changed", out.Release, out.Message, out.Namespace, out.Cluster))
 	}
 	return run.Result(out, fmt.Sprintf("%s: revision %d is deployed in namespace %s of cluster %s, ready after %.1f s",
 		out.Release, out.Revision, out.Namespace, out.Cluster, out.Ready))

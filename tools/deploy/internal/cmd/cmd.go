@@ -38,6 +38,18 @@ func Program() tool.Program {
 				&cli.StringFlag{Name: "environment", Usage: "`ENVIRONMENT` of review apps"},
 				&cli.BoolFlag{Name: "dry-run", Usage: "only say what would be removed"},
 			}), Run: runSweep},
+			{Name: "history", Usage: "list the revisions of a release and what each was made of; changes nothing", Flags: flags(existing(), access()), Run: runHistory},
+			{Name: "rollback", Usage: "go back to the last revision that was ready, or to a named one, and wait until it is ready", Flags: flags(existing(), access(), locking(),
+				[]cli.Flag{&cli.IntFlag{Name: "to", Usage: "`REVISION` to go back to (default: the last one that was ready before the present one)"}}), Run: runRollback},
+			{Name: "recover", Usage: "end the pending state that a dead run left, and look at what runs; deploys and deletes nothing", Flags: flags(existing(), access(), locking(),
+				[]cli.Flag{&cli.BoolFlag{Name: decided, Usage: "a person's word that nobody works on the release, where that cannot be found out; refused in jobs"}}), Run: runRecover},
+			{Name: "uninstall", Usage: "remove a release, wait until it is gone, and say what stays", Flags: flags(existing(), access(), locking()), Run: runUninstall},
+			{Name: "test", Usage: "run the tests of the chart that is deployed", Flags: flags(existing(), access(), locking()), Run: runTest},
+			{Name: "adopt", Usage: "take over a release that somebody else made, or objects without an owner; shows them, and changes nothing without --take", Flags: flags(where(), access(),
+				locking(), []cli.Flag{
+					&cli.StringFlag{Name: "bundle", Usage: "release `BUNDLE` by digest, instead of the files of --dir"},
+					&cli.BoolFlag{Name: "take", Usage: "adopt what was shown"},
+				}), Run: runAdopt},
 			{Name: "explain", Usage: "print every effective value and where it comes from; changes nothing", Flags: flags(where(), access()), Run: runExplain},
 		},
 	}
@@ -89,6 +101,7 @@ func removing() []cli.Flag {
 func releasing() []cli.Flag {
 	return []cli.Flag{
 		lockTimeout(),
+		&cli.StringFlag{Name: "backup", Usage: "`BACKUP` that was taken before this release; noted in it, for a rollback that is refused"},
 		&cli.StringFlag{Name: "dotenv", Usage: "`FILE` to write the environment's address to, as SLIPWAY_ENVIRONMENT_URL, for environment:url"},
 		&cli.StringFlag{Name: "annotations", Usage: "`FILE` to write the links of the job's page to, for artifacts:reports:annotations"},
 		&cli.StringFlag{Name: "observed", Usage: "`FILE` to write what runs after the deployment to, for slipway-promote record"},

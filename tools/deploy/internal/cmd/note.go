@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"gitlab.com/slipway/slipway/pkg/landscape"
 	"gitlab.com/slipway/slipway/pkg/report"
@@ -21,7 +20,9 @@ const noteLimit = 60_000
 // note writes the comparison to the merge request of the pipeline, as one note
 // that every later pipeline changes. Without a token that may, it says so: the
 // comparison itself is done, and the report has it.
-func note(ctx context.Context, run *tool.Run, s *session.Session, of, text string) {
+func note(ctx context.Context, run *tool.Run, s *session.Session, environment string, releases []diff.Release) {
+	of := releases[0].Release + " in " + environment
+	text := fmt.Sprintf("### What would change in %s\n\n%s\nAt commit %s.\n", environment, diff.Markdown(releases, noteLimit), short(s.Identity.Commit))
 	written, why := writeNote(ctx, run, s, of, text)
 	if written {
 		run.Log.Printf("the note of the merge request says the same")
@@ -63,44 +64,6 @@ func ofBranch(s *session.Session, project int64, branch, sha string) error {
 		return errors.New("the merge request has a newer commit, whose pipeline writes it")
 	}
 	return nil
-}
-
-// markdown is the note's text.
-func markdown(service, environment, commit string, changes []diff.Change) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "### %s: what would change in %s\n\n", service, environment)
-	if len(changes) == 0 {
-		fmt.Fprintf(&b, "Nothing. ")
-	}
-	for _, c := range changes {
-		fence := fenceFor(c.Diff)
-		entry := fmt.Sprintf("<details><summary>%s %s</summary>\n\n%sdiff\n%s\n%s\n\n</details>\n\n", c.Action, escape(c.Object), fence, strings.TrimRight(c.Diff, "\n"), fence)
-		if b.Len()+len(entry) > noteLimit {
-			fmt.Fprintf(&b, "%d objects in all; the rest is in the job's report.\n\n", len(changes))
-			break
-		}
-		b.WriteString(entry)
-	}
-	fmt.Fprintf(&b, "At commit %s.\n", short(commit))
-	return b.String()
-}
-
-// escape makes a stranger's text plain: no markup, and nobody is mentioned.
-func escape(s string) string {
-	return strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", "@", "&#64;", "`", "&#96;", "*", "&#42;", "_", "&#95;", "[", "&#91;", "!", "&#33;", "#", "&#35;", "\n", " ").Replace(s)
-}
-
-// fenceFor is longer than any fence in the text, which then cannot end it.
-func fenceFor(text string) string {
-	longest, now := 2, 0
-	for _, r := range text {
-		now++
-		if r != '`' {
-			now = 0
-		}
-		longest = max(longest, now)
-	}
-	return strings.Repeat("`", longest+1)
 }
 
 // readingRole is the role that a job compares with. The deployment's own trusts

@@ -1,33 +1,12 @@
 package cmd
 
 import (
-	"strings"
 	"testing"
 
 	"gitlab.com/slipway/slipway/pkg/cienv"
 	"gitlab.com/slipway/slipway/pkg/landscape"
 	"gitlab.com/slipway/slipway/pkg/session"
-	"gitlab.com/slipway/slipway/tools/deploy/internal/diff"
 )
-
-func TestMarkdown(t *testing.T) {
-	got := markdown("orders", "dev", strings.Repeat("a", 40), []diff.Change{
-		{Object: "ConfigMap <img src=x> @everybody", Action: "update", Diff: "-a\n+b\n```\n</details> @everybody\n"},
-		{Object: "ConfigMap long", Action: "create", Diff: strings.Repeat("x", noteLimit)},
-		{Object: "ConfigMap never shown", Action: "create", Diff: "+"},
-	})
-	for _, want := range []string{"### orders: what would change in dev", "update ConfigMap &lt;img src=x&gt; &#64;everybody", "\n````diff\n-a\n+b\n```\n", "\n````\n", "3 objects in all; the rest is in the job's report", "At commit aaaaaaaaaaaa."} {
-		if !strings.Contains(got, want) {
-			t.Errorf("the note lacks %q:\n%.2000s", want, got)
-		}
-	}
-	if strings.Contains(got, "never shown") || len(got) > noteLimit+500 {
-		t.Errorf("the note has %d characters", len(got))
-	}
-	if got := markdown("orders", "dev", strings.Repeat("a", 40), nil); !strings.Contains(got, "Nothing.") {
-		t.Errorf("without changes: %q", got)
-	}
-}
 
 func TestNoteOfAnotherBranch(t *testing.T) {
 	s := &session.Session{CI: cienv.CI{InJob: true, MergeRequest: 3, MergeRequestSHA: "head"}, Identity: cienv.Identity{ProjectID: 77, Ref: "change", Commit: "merged"}}

@@ -19,6 +19,7 @@ type options struct {
 	landscape, mr, cluster   string
 	kubeconfig, context      string
 	set                      string
+	service, release         string // of those that are there
 	bundle                   bundle.Reference
 	lockTimeout              time.Duration
 	observed                 string
@@ -31,7 +32,7 @@ type options struct {
 var number = regexp.MustCompile(`^[1-9][0-9]{0,9}$`)
 
 // needs says what a verb cannot do without.
-type needs struct{ landscape, environment bool }
+type needs struct{ landscape, environment, release bool }
 
 // read takes the flags and names everything that is wrong with them.
 func read(run *tool.Run, c *cli.Context, n needs) (options, error) {
@@ -39,6 +40,7 @@ func read(run *tool.Run, c *cli.Context, n needs) (options, error) {
 		mr: c.String("mr"), cluster: c.String("cluster"), kubeconfig: c.String("kubeconfig"), context: c.String("context"),
 		set: c.String("set"), lockTimeout: c.Duration("lock-timeout"), observed: c.String("observed"),
 		dotenv: c.String("dotenv"), annotations: c.String("annotations"), reportDir: c.String("report-dir"),
+		service: c.String("service"), release: c.String("release"),
 		landscape: session.Landscape(c, run.Env)}
 	if o.context != "" && o.kubeconfig == "" {
 		o.kubeconfig = run.Env("KUBECONFIG") // as GitLab gives it to jobs that may use an agent
@@ -56,9 +58,13 @@ func read(run *tool.Run, c *cli.Context, n needs) (options, error) {
 		p.Check(o.annotations == "", "--annotations does not go with --set")
 		p.Check(!c.Bool("note"), "--note does not go with --set")
 		p.Check(o.values == "", "--values does not go with --set")
+		p.Check(o.service == "", "--service does not go with --set")
+		p.Check(o.release != "" || !n.release, "missing --release: one of the set at a time")
 	} else if n.environment {
 		p.Need(o.environment, "environment")
+		p.Check(o.release == "", "--release needs --set")
 	}
+	p.Check(!c.IsSet("to") || c.Int("to") > 0, "--to is the number of a revision, got %d", c.Int("to"))
 	if b := c.String("bundle"); b != "" {
 		ref, err := bundle.Parse(b)
 		if err != nil {

@@ -12,6 +12,7 @@ import (
 	"gitlab.com/slipway/slipway/pkg/rollout"
 	"gitlab.com/slipway/slipway/pkg/session"
 	"gitlab.com/slipway/slipway/pkg/tool"
+	"gitlab.com/slipway/slipway/tools/deploy/internal/apply"
 	"gitlab.com/slipway/slipway/tools/deploy/internal/review"
 )
 
@@ -63,7 +64,7 @@ func runStop(ctx context.Context, run *tool.Run, c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	service, err := ownService(s, c.String("service"))
+	service, err := ownService(s, o.service)
 	if err != nil {
 		return err
 	}
@@ -105,8 +106,8 @@ func runStop(ctx context.Context, run *tool.Run, c *cli.Context) error {
 
 func removerOf(run *tool.Run, c *cli.Context, s *session.Session, o options, cluster *kube.Cluster) (review.Remover, func()) {
 	watcher := rollout.NewWatcher(cluster)
-	return review.Remover{Cluster: cluster, Watcher: watcher, Owner: s.Owner, JobState: jobState(s), LockTimeout: o.lockTimeout,
-		Timeout: c.Duration("timeout"), Log: run.Log.Printf}, watcher.Close
+	return review.Remover{Timeout: c.Duration("timeout"), Deps: apply.Deps{Run: run, Cluster: cluster, Watcher: watcher, Owner: s.Owner,
+		LockTimeout: o.lockTimeout, JobState: jobState(s)}}, watcher.Close
 }
 
 // ownService is the service named, or the only one of the job's project.

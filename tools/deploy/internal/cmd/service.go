@@ -11,6 +11,7 @@ import (
 
 	"gitlab.com/slipway/slipway/pkg/seal"
 	"gitlab.com/slipway/slipway/pkg/tool"
+	"gitlab.com/slipway/slipway/tools/deploy/internal/apply"
 	"gitlab.com/slipway/slipway/tools/deploy/internal/artifact"
 	"gitlab.com/slipway/slipway/tools/deploy/internal/config"
 	"gitlab.com/slipway/slipway/tools/deploy/internal/helmrelease"
@@ -49,6 +50,7 @@ type loaded struct {
 	commit  string
 	bundle  string
 	from    origin
+	backup  string // taken before this release
 
 	values map[string]any
 	layers []config.Layer
@@ -172,6 +174,12 @@ func (l *loaded) spec(namespace string) (helmrelease.Spec, error) {
 		return helmrelease.Spec{}, fmt.Errorf("encoding the images: %w", err)
 	}
 	l.chart.Annotate(imagesAnnotation, string(images))
+	if m := l.service.Migrations; m != nil {
+		l.chart.Annotate(apply.MigrationsAnnotation, m.Compatibility)
+	}
+	if l.backup != "" {
+		l.chart.Annotate(apply.BackupAnnotation, l.backup)
+	}
 	if l.commit != "" {
 		l.chart.Annotate(commitAnnotation, l.commit)
 	}
@@ -179,5 +187,5 @@ func (l *loaded) spec(namespace string) (helmrelease.Spec, error) {
 		l.chart.Annotate(bundleAnnotation, l.bundle)
 	}
 	l.from.note(l.chart)
-	return helmrelease.Spec{Name: l.service.Name, Namespace: namespace, Chart: l.chart, Values: l.values}, nil
+	return helmrelease.Spec{Name: l.service.Name, Namespace: namespace, Chart: l.chart, Values: l.values, Tenant: true}, nil
 }

@@ -86,6 +86,9 @@ func applySet(ctx context.Context, run *tool.Run, o options) error {
 	if err != nil {
 		return err
 	}
+	for i := range nodes {
+		nodes[i].Lookup = lookup(s)
+	}
 	watcher := rollout.NewWatcher(cluster)
 	defer watcher.Close()
 	var results []apply.Result

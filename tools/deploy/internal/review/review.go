@@ -137,8 +137,8 @@ func (a App) renew(ctx context.Context, client corev1client.NamespaceInterface, 
 // waits until the API server knows it. Its knowledge of rights follows some
 // time after the write, and cannot be watched.
 func (a App) admit(ctx context.Context, cluster *kube.Cluster) error {
-	binding := &rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Name: "deployers", Namespace: a.Namespace, Labels: map[string]string{labelManaged: manager}},
-		RoleRef:  rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "admin"},
+	binding := &rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Name: "slipway-deployers", Namespace: a.Namespace, Labels: map[string]string{labelManaged: manager}},
+		RoleRef:  rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "slipway-deployer"},
 		Subjects: []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.GroupKind, Name: a.Group}}}
 	_, err := cluster.Clientset().RbacV1().RoleBindings(a.Namespace).Create(ctx, binding, metav1.CreateOptions{})
 	if err != nil && !apierrors.IsAlreadyExists(err) {

@@ -71,7 +71,7 @@ func (s Sweep) one(ctx context.Context, ns *corev1.Namespace) (Forgotten, error)
 	if !over || s.DryRun {
 		return f, nil
 	}
-	s.Log("%s: %s: removing it", ns.Name, why)
+	s.Deps.Run.Log.Printf("%s: %s: removing it", ns.Name, why)
 	err := s.remove(ctx, f.App, ns, func(now *corev1.Namespace) bool {
 		over, _ := forgotten(now, state, s.Now)
 		return over
