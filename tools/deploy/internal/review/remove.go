@@ -38,15 +38,16 @@ func (r Remover) Stop(ctx context.Context, a App) (removed bool, err error) {
 	return true, r.remove(ctx, a, ns, func(*corev1.Namespace) bool { return true })
 }
 
-// remove uninstalls the release under its lease, then deletes the namespace
-// that was looked at, and no other of its name. still is asked again between
-// the two: a deployment may have come first.
+// remove uninstalls the release, then deletes the namespace that was looked
+// at, and no other of its name. still is asked under the release's lease, and
+// again before the end: a deployment may have come first.
 func (r Remover) remove(ctx context.Context, a App, ns *corev1.Namespace, still func(*corev1.Namespace) bool) error {
+	again := func() (*corev1.Namespace, error) { return r.again(ctx, a, ns, still) }
 	if ns.DeletionTimestamp == nil {
-		if err := r.uninstall(ctx, a); err != nil {
+		if err := r.uninstall(ctx, a, again); err != nil {
 			return err
 		}
-		if err := r.delete(ctx, a, ns, still); err != nil {
+		if err := r.delete(ctx, again); err != nil {
 			return err
 		}
 	}
@@ -58,42 +59,54 @@ func (r Remover) remove(ctx context.Context, a App, ns *corev1.Namespace, still 
 	return nil
 }
 
+// again reads the namespace once more; nil where it is gone.
+func (r Remover) again(ctx context.Context, a App, ns *corev1.Namespace, still func(*corev1.Namespace) bool) (*corev1.Namespace, error) {
+	now, err := r.Cluster.Clientset().CoreV1().Namespaces().Get(ctx, ns.Name, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("looking at namespace %q again: %w", ns.Name, denied(err))
+	case now.UID != ns.UID || !a.owns(now) || !still(now):
+		return nil, errKept
+	}
+	return now, nil
+}
+
 // uninstall runs what the chart wants done at its end. All of the release goes
 // with the namespace anyway, so that only somebody at work on it is in the way.
-func (r Remover) uninstall(ctx context.Context, a App) error {
-	request := apply.Request{Spec: helmrelease.Spec{Name: a.Service, Namespace: a.Namespace}, Timeout: r.Timeout}
+func (r Remover) uninstall(ctx context.Context, a App, again func() (*corev1.Namespace, error)) error {
+	request := apply.Request{Spec: helmrelease.Spec{Name: a.Service, Namespace: a.Namespace}, Timeout: r.Timeout,
+		Refuse: func(helmrelease.State) error { _, err := again(); return err }}
 	quiet := func(ctx context.Context, _ string, fn func(context.Context) error) error { return fn(ctx) }
 	_, err := apply.Uninstall(ctx, r.Deps, request, quiet)
 	switch {
 	case err == nil:
 		return nil
-	case ctx.Err() != nil, tool.CodeOf(err) == tool.Held:
+	case ctx.Err() != nil, errors.Is(err, errKept), tool.CodeOf(err) == tool.Held:
 		return err
 	}
 	r.Run.Log.Printf("%s: the release was not uninstalled; it goes with its namespace: %v", a.Namespace, err)
 	return nil
 }
 
-// delete names what it read, by uid and version: what changed since is wanted.
-func (r Remover) delete(ctx context.Context, a App, ns *corev1.Namespace, still func(*corev1.Namespace) bool) error {
-	client := r.Cluster.Clientset().CoreV1().Namespaces()
-	now, err := client.Get(ctx, ns.Name, metav1.GetOptions{})
-	if err != nil && !apierrors.IsNotFound(err) {
-		return fmt.Errorf("looking at namespace %q again: %w", ns.Name, denied(err))
-	}
-	if err == nil {
-		if now.UID != ns.UID || !a.owns(now) || !still(now) {
-			return errKept
+// delete names what it read, by uid and version, and reads again where
+// something else has written meanwhile.
+func (r Remover) delete(ctx context.Context, again func() (*corev1.Namespace, error)) error {
+	for {
+		now, err := again()
+		if err != nil || now == nil {
+			return err
 		}
-		err = client.Delete(ctx, ns.Name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &now.UID, ResourceVersion: &now.ResourceVersion}})
+		err = r.Cluster.Clientset().CoreV1().Namespaces().Delete(ctx, now.Name, metav1.DeleteOptions{
+			Preconditions: &metav1.Preconditions{UID: &now.UID, ResourceVersion: &now.ResourceVersion}})
+		switch {
+		case err == nil, apierrors.IsNotFound(err):
+			return nil
+		case !apierrors.IsConflict(err):
+			return fmt.Errorf("deleting namespace %q: %w", now.Name, denied(err))
+		}
 	}
-	switch {
-	case err == nil, apierrors.IsNotFound(err):
-		return nil
-	case apierrors.IsConflict(err):
-		return errKept
-	}
-	return fmt.Errorf("deleting namespace %q: %w", ns.Name, denied(err))
 }
 
 // stuck says what keeps a namespace from ending.
