@@ -29,6 +29,7 @@ type world struct {
 
 const (
 	service      = 77
+	fork         = 99
 	environments = 43
 )
 
@@ -38,6 +39,10 @@ const standIn = `#!/bin/sh
 { echo "ran ${0##*/} $*"; env | grep '^SLIPWAY_' | sort | sed 's/^/with /'; } >&2
 case "${0##*/} $*" in
 "slipway-deploy bundle") echo "SLIPWAY_BUNDLE=bundle-of-$SLIPWAY_DEPLOY_DIR" >"$SLIPWAY_DEPLOY_DOTENV" ;;
+"slipway-deploy apply")
+  [ -z "${SLIPWAY_DEPLOY_DOTENV:-}" ] || echo "SLIPWAY_ENVIRONMENT_URL=https://orders-mr-${SLIPWAY_DEPLOY_MR:-none}.example.com" >"$SLIPWAY_DEPLOY_DOTENV"
+  [ -z "${SLIPWAY_DEPLOY_ANNOTATIONS:-}" ] || echo '{"Slipway": []}' >"$SLIPWAY_DEPLOY_ANNOTATIONS"
+  [ ! -e restored ] || exit 5 ;;
 "slipway-backup drill") exit 7 ;;
 "go build "*) echo program >app ;;
 "crane auth "*) echo "registry gets $(wc -c) bytes, from $DOCKER_CONFIG" ;;
@@ -71,7 +76,8 @@ func newWorld(t *testing.T) *world {
 		Projects: []gitlabapitest.Project{
 			{ID: 10, Path: "slipway/slipway", DefaultBranch: "main", ProtectedBranches: []string{"main"}, Public: true},
 			{ID: environments, Path: "nsflow/environments", DefaultBranch: "main", ProtectedBranches: []string{"main"}},
-			{ID: service, Path: "nsflow/orders", DefaultBranch: "main", ProtectedBranches: []string{"main"}}},
+			{ID: service, Path: "nsflow/orders", DefaultBranch: "main", ProtectedBranches: []string{"main"}},
+			{ID: fork, Path: "guest/orders", DefaultBranch: "main", ForkedFrom: service}},
 		Runner: gitlabapitest.Runner{Command: strings.Fields(runner), Path: []string{bin}}})
 	if err != nil {
 		t.Fatal(err)

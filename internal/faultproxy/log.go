@@ -34,6 +34,7 @@ type Log struct {
 	trap   *trap
 	flying int           // mutating calls that are on their way
 	landed chan struct{} // closed when none is any more; nil while nobody waits
+	came   chan struct{} // closed when a call comes; nil while nobody waits
 }
 
 // trap stops the n-th call that is a point: before the part sees it, or once
@@ -63,6 +64,27 @@ func (l *Log) Mutating() []Call {
 	return slices.DeleteFunc(l.Calls(), func(c Call) bool { return !c.Mutates })
 }
 
+// Await waits until a call comes, or has come, that is asked for.
+func (l *Log) Await(ctx context.Context, is func(Call) bool) (Call, error) {
+	for {
+		l.mu.Lock()
+		if i := slices.IndexFunc(l.calls, func(c *Call) bool { return is(*c) }); i >= 0 {
+			defer l.mu.Unlock()
+			return *l.calls[i], nil
+		}
+		if l.came == nil {
+			l.came = make(chan struct{})
+		}
+		came := l.came
+		l.mu.Unlock()
+		select {
+		case <-came:
+		case <-ctx.Done():
+			return Call{}, context.Cause(ctx)
+		}
+	}
+}
+
 // Reset forgets the calls.
 func (l *Log) Reset() {
 	l.mu.Lock()
@@ -78,6 +100,10 @@ func (l *Log) arrive(c Call) *Call {
 	l.calls = append(l.calls, kept)
 	if c.Mutates {
 		l.flying++
+	}
+	if l.came != nil {
+		close(l.came)
+		l.came = nil
 	}
 	if t := l.trap; t != nil && t.call == nil && t.is(c) {
 		if t.n--; t.n < 0 {

@@ -28,6 +28,10 @@ type CI struct {
 	Commit        string
 	ProjectDir    string
 	RegistryImage string
+	// MergeRequest is the iid of the merge request whose pipeline this is, and
+	// MergeRequestSHA its head where the pipeline runs on the merged result.
+	MergeRequest    int64
+	MergeRequestSHA string
 }
 
 // Read reads the variables through env. Whoever has a job's token is a job, and
@@ -45,6 +49,9 @@ func Read(env func(string) string) CI {
 		Commit:        env("CI_COMMIT_SHA"),
 		ProjectDir:    env("CI_PROJECT_DIR"),
 		RegistryImage: env("CI_REGISTRY_IMAGE"),
+
+		MergeRequest:    number(env("CI_MERGE_REQUEST_IID")),
+		MergeRequestSHA: env("CI_MERGE_REQUEST_SOURCE_BRANCH_SHA"),
 	}
 	if c.Endpoint == "" {
 		c.Endpoint = c.ServerURL

@@ -7,6 +7,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -93,11 +96,35 @@ func restConfig(cfg Config) (*rest.Config, clientcmd.ClientConfig, error) {
 	raw := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(
 		&clientcmd.ClientConfigLoadingRules{ExplicitPath: cfg.Kubeconfig},
 		&clientcmd.ConfigOverrides{CurrentContext: cfg.Context})
+	if err := hasContext(raw, cfg.Context); err != nil {
+		return nil, nil, fmt.Errorf("reading kubeconfig %q: %w", cfg.Kubeconfig, err)
+	}
 	rc, err := raw.ClientConfig()
 	if err != nil {
 		return nil, nil, fmt.Errorf("reading kubeconfig %q: %w", cfg.Kubeconfig, err)
 	}
 	return rc, raw, nil
+}
+
+// hasContext names the contexts that there are, where the chosen one is not
+// among them or none is chosen: GitLab's file has one for each agent, and
+// chooses none.
+func hasContext(raw clientcmd.ClientConfig, name string) error {
+	all, err := raw.RawConfig()
+	if err != nil {
+		return err
+	}
+	if name == "" {
+		name = all.CurrentContext
+	}
+	known := slices.Sorted(maps.Keys(all.Contexts))
+	switch {
+	case all.Contexts[name] != nil:
+		return nil
+	case name == "":
+		return fmt.Errorf("no context is chosen; it has %s", strings.Join(known, ", "))
+	}
+	return fmt.Errorf("it has no context %q, only %s", name, strings.Join(known, ", "))
 }
 
 // Host returns the address of the API server.

@@ -2,10 +2,12 @@ package kube
 
 import (
 	"context"
+	"encoding/pem"
 	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +17,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/client-go/tools/clientcmd/api"
 
 	"gitlab.com/slipway/slipway/internal/sandboxtest"
 )
@@ -129,5 +133,43 @@ func TestUntilEndsWhereTheServerRefuses(t *testing.T) {
 		func([]*unstructured.Unstructured) (bool, error) { return false, nil })
 	if !apierrors.IsNotFound(err) {
 		t.Fatalf("error %v, want the server's not found", err)
+	}
+}
+
+// TestAgentContexts: the file that GitLab gives a job has a context for each
+// agent, named <project>:<agent>, and none is chosen.
+func TestAgentContexts(t *testing.T) {
+	asked := ""
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked = r.URL.Path + " " + r.Header.Get("Authorization")
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, `{"major":"1","minor":"33","gitVersion":"v1.33.0"}`)
+	}))
+	defer server.Close()
+	file := filepath.Join(t.TempDir(), "KUBECONFIG")
+	kc := api.NewConfig()
+	kc.Clusters["gitlab"] = &api.Cluster{Server: server.URL + "/k8s-proxy",
+		CertificateAuthorityData: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})}
+	for agent, id := range map[string]string{"nsflow/platform:nonprod": "3", "nsflow/platform:prod": "4"} {
+		kc.AuthInfos["agent:"+id] = &api.AuthInfo{Token: "ci:" + id + ":job-token"}
+		kc.Contexts[agent] = &api.Context{Cluster: "gitlab", AuthInfo: "agent:" + id}
+	}
+	if err := clientcmd.WriteToFile(*kc, file); err != nil {
+		t.Fatal(err)
+	}
+	c, err := New(Config{Kubeconfig: file, Context: "nsflow/platform:prod"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Clientset().Discovery().ServerVersion(); err != nil || asked != "/k8s-proxy/version Bearer ci:4:job-token" {
+		t.Errorf("asked %q, error %v", asked, err)
+	}
+	for context, want := range map[string]string{
+		"":                   "no context is chosen; it has nsflow/platform:nonprod, nsflow/platform:prod",
+		"nsflow/platform:qa": `it has no context "nsflow/platform:qa", only nsflow/platform:nonprod, nsflow/platform:prod`,
+	} {
+		if _, err := New(Config{Kubeconfig: file, Context: context}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("context %q: got %v, want %q", context, err, want)
+		}
 	}
 }

@@ -44,6 +44,9 @@ func Compile(src *Source, known Known) (*Snapshot, error) {
 			Platform: Project(l.GitLab.PlatformProject), Environments: Project(l.GitLab.EnvironmentsProject)},
 		Accounts: map[string]Account{}, Clusters: map[string]Cluster{}, Environments: map[string]Environment{}, Services: map[string]Service{},
 		BundleKey: known.BundleKey}
+	if l.Domain != nil {
+		s.Domain = l.Domain.Pattern
+	}
 	for name, a := range l.Accounts {
 		id := first(a.ID, known.Accounts[name])
 		account := Account{ID: id, Email: l.EmailOf(name), Guard: a.Guard}

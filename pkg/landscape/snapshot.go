@@ -23,6 +23,7 @@ type Snapshot struct {
 	Services     map[string]Service     `json:"services"`
 	Roles        []Role                 `json:"roles"`
 	BundleKey    string                 `json:"bundleKey,omitempty"` // ARN of the KMS key that signs release bundles
+	Domain       string                 `json:"domain,omitempty"`    // pattern of the services' host names, with {service} and {environment}
 }
 
 // GitLab is the instance and the projects with a part of their own.
@@ -163,6 +164,16 @@ func (s *Snapshot) GitLabEnvironment(service, environment string) string {
 		return service + "-" + environment
 	}
 	return environment
+}
+
+// Host returns the host name of a service in an environment, "" where the
+// landscape has no domain. Where each merge request has its own namespace, it
+// has a name of its own too: orders-mr-12.review.example.com.
+func (s *Snapshot) Host(environment, service, mr string) string {
+	if strings.Contains(s.Environments[environment].Namespace, "{mr}") {
+		service += "-mr-" + mr
+	}
+	return strings.NewReplacer("{service}", service, "{environment}", environment).Replace(s.Domain)
 }
 
 // ServicesOf returns the names of the services that a GitLab project holds, in

@@ -184,7 +184,7 @@ func (v *wait) look(now time.Time) (next time.Duration, over bool, err error) {
 			continue
 		}
 		if !stale(live, t.wanted) {
-			v.result.Findings = append(v.result.Findings, v.options.lenient(Diagnose(e))...)
+			v.result.Findings = append(v.result.Findings, v.options.spare(e, v.options.lenient(Diagnose(e)))...)
 		}
 	}
 	rank(v.result.Findings)

@@ -21,7 +21,6 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
@@ -136,9 +135,11 @@ func (w *world) run(want int, args ...string) (out, log string) {
 }
 
 // statuses returns the state of each stored revision, as helm history shows it.
-func (w *world) statuses() string {
+func (w *world) statuses() string { return w.statusesOf("orders") }
+
+func (w *world) statusesOf(release string) string {
 	w.t.Helper()
-	list, err := w.client.CoreV1().Secrets(w.namespace).List(w.t.Context(), metav1.ListOptions{LabelSelector: "owner=helm,name=orders"})
+	list, err := w.client.CoreV1().Secrets(w.namespace).List(w.t.Context(), metav1.ListOptions{LabelSelector: "owner=helm,name=" + release})
 	w.must(err)
 	var out []string
 	for i := range list.Items {
@@ -183,19 +184,37 @@ func (w *world) failPulls() {
 	}()
 }
 
-// expire makes the lease look as it does minutes after its owner died.
+// expire makes the leases look as they do minutes after their owner died.
 func (w *world) expire() {
 	w.t.Helper()
 	leases := w.client.CoordinationV1().Leases(w.namespace)
-	l, err := leases.Get(w.t.Context(), "slipway-orders", metav1.GetOptions{})
-	if apierrors.IsNotFound(err) {
-		return // the run did not get as far as that
-	}
+	list, err := leases.List(w.t.Context(), metav1.ListOptions{})
 	w.must(err)
 	old := metav1.NewMicroTime(time.Now().Add(-3 * time.Minute))
-	l.Spec.RenewTime = &old
-	_, err = leases.Update(w.t.Context(), l, metav1.UpdateOptions{})
+	for i := range list.Items {
+		list.Items[i].Spec.RenewTime = &old
+		_, err = leases.Update(w.t.Context(), &list.Items[i], metav1.UpdateOptions{})
+		w.must(err)
+	}
+}
+
+// job is a hook that runs on a fake node; fail is how it fails, if it does.
+func job(name, hook, fail string) string {
+	annotations := "helm.sh/hook: " + hook
+	pod := ""
+	if fail != "" {
+		pod = ", annotations: {slipway.dev/fail: " + fail + "}"
+	}
+	return "apiVersion: batch/v1\nkind: Job\nmetadata: {name: " + name + ", annotations: {" + annotations + "}}\nspec:\n  backoffLimit: 0\n  template:\n" +
+		"    metadata: {labels: {job: " + name + "}" + pod + "}\n    spec: {restartPolicy: Never, containers: [{name: run, image: {{ .Values.image | quote }}}]}\n"
+}
+
+// live returns the greeting of the deployment that runs.
+func (w *world) live() string {
+	w.t.Helper()
+	d, err := w.client.AppsV1().Deployments(w.namespace).Get(w.t.Context(), "orders", metav1.GetOptions{})
 	w.must(err)
+	return d.Spec.Template.Annotations["greeting"]
 }
 
 func getOptions() metav1.GetOptions { return metav1.GetOptions{} }

@@ -42,6 +42,8 @@ type jobEnvironment struct {
 	URL    string `json:"url,omitempty"`
 	Action string `json:"action"`
 	Tier   string `json:"tier,omitempty"`
+	OnStop string `json:"on_stop,omitempty"` // the job that stops it
+	StopIn string `json:"stop_in,omitempty"` // auto_stop_in
 }
 
 type retry struct {
@@ -170,7 +172,8 @@ func define(l listed, raw map[string]any, env map[string]string) definition {
 		d.Environment = &jobEnvironment{Name: expand(e, env), Action: "start"}
 	case map[string]any:
 		// The address may use variables that the job hands over, so it is left as it is until the job's end.
-		d.Environment = &jobEnvironment{Name: expand(text(e, "name"), env), URL: expandKnown(text(e, "url"), env), Action: text(e, "action"), Tier: expand(text(e, "deployment_tier"), env)}
+		d.Environment = &jobEnvironment{Name: expand(text(e, "name"), env), URL: expandKnown(text(e, "url"), env), Action: text(e, "action"), Tier: expand(text(e, "deployment_tier"), env),
+			OnStop: text(e, "on_stop"), StopIn: expand(text(e, "auto_stop_in"), env)}
 		if d.Environment.Action == "" {
 			d.Environment.Action = "start"
 		}

@@ -63,7 +63,7 @@ func (s *Server) environmentFor(p int64, e *jobEnvironment) *environment {
 
 func (s *Server) environmentJSON(e *environment, last bool) map[string]any {
 	body := map[string]any{"id": e.ID, "name": e.Name, "slug": slug(e.Name), "external_url": e.ExternalURL, "description": e.Description,
-		"tier": e.Tier, "state": e.State, "created_at": e.CreatedAt, "updated_at": e.UpdatedAt, "auto_stop_at": nil, "auto_stop_setting": "always"}
+		"tier": e.Tier, "state": e.State, "created_at": e.CreatedAt, "updated_at": e.UpdatedAt, "auto_stop_at": e.AutoStopAt, "auto_stop_setting": "always"}
 	if last {
 		all := sorted(s.st.Deployments, func(d *deployment) bool { return d.Environment == e.ID && d.Status == "success" })
 		if len(all) > 0 {
@@ -124,7 +124,11 @@ func (c *call) stopEnvironment(e *environment) *failure {
 	if !c.s.mayDeploy(c.project, c.person(), &jobEnvironment{Name: e.Name}) {
 		return fail(http.StatusForbidden, "403 Forbidden")
 	}
-	e.State, e.UpdatedAt = "stopped", c.s.now()
+	if truth(c.read, "force") {
+		e.State, e.UpdatedAt, e.AutoStopAt = "stopped", c.s.now(), nil
+	} else {
+		c.s.stopOne(e, c.person().ID)
+	}
 	return c.changed(c.s.environmentJSON(e, false))
 }
 

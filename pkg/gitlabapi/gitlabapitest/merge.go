@@ -241,6 +241,7 @@ func (s *Server) merge(mr *mergeRequest, wish mergeWish) error {
 		return err
 	}
 	s.mu.Lock()
+	s.stopReviews(mr, wish.by.ID)
 	removes := wish.removesSource && copied.Source != source.DefaultBranch && !source.protects(copied.Source, false)
 	s.mu.Unlock()
 	if removes {

@@ -323,6 +323,7 @@ func (c *call) putMergeRequest(mr *mergeRequest) *failure {
 	switch event {
 	case "close":
 		mr.State, mr.ClosedBy, mr.ClosedAt, mr.AutoMergeBy = "closed", u.ID, ptr(c.s.now()), 0
+		c.s.stopReviews(mr, u.ID)
 	case "reopen":
 		mr.State, mr.ClosedBy, mr.ClosedAt, mr.Status = "opened", 0, nil, "unchecked"
 	}

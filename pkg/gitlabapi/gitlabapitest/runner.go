@@ -271,8 +271,13 @@ func (s *Server) conclude(r *run, p *project, j *job, err error) {
 	j.Tolerated = status == "failed" && (j.Definition.AllowFailure || j.ExitCode != nil && slices.Contains(j.Definition.AllowCodes, *j.ExitCode))
 	if d := s.st.Deployments[j.Deployment]; d != nil {
 		d.Status, d.UpdatedAt, d.FinishedAt = status, s.now(), ptr(s.now())
-		if env := s.st.Environments[d.Environment]; env != nil && status == "success" && j.Definition.Environment.URL != "" {
-			env.ExternalURL, env.UpdatedAt = expand(j.Definition.Environment.URL, s.dotenvOf(j)), s.now()
+		if env := s.st.Environments[d.Environment]; env != nil && status == "success" {
+			if j.Definition.Environment.URL != "" {
+				env.ExternalURL, env.UpdatedAt = expand(j.Definition.Environment.URL, s.dotenvOf(j)), s.now()
+			}
+			if after := period(j.Definition.Environment.StopIn); after > 0 {
+				env.AutoStopAt = ptr(s.now().Add(after))
+			}
 		}
 	}
 	if e := j.Definition.Environment; e != nil && e.Action == "stop" && status == "success" {

@@ -347,6 +347,9 @@ func (s *Server) runSchedules() {
 		if len(due) > 0 {
 			s.save()
 		}
+		if !s.closed {
+			next = s.stopForgotten(now, next)
+		}
 		closed := s.closed
 		s.mu.Unlock()
 		if closed {

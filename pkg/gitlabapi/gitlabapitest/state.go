@@ -112,15 +112,16 @@ type job struct {
 }
 
 type environment struct {
-	ID          int64     `json:"id"`
-	Project     int64     `json:"project"`
-	Name        string    `json:"name"`
-	ExternalURL string    `json:"external_url"`
-	Description string    `json:"description"`
-	Tier        string    `json:"tier"`
-	State       string    `json:"state"`
-	CreatedAt   time.Time `json:"created_at"`
-	UpdatedAt   time.Time `json:"updated_at"`
+	ID          int64      `json:"id"`
+	Project     int64      `json:"project"`
+	Name        string     `json:"name"`
+	ExternalURL string     `json:"external_url"`
+	Description string     `json:"description"`
+	Tier        string     `json:"tier"`
+	State       string     `json:"state"`
+	CreatedAt   time.Time  `json:"created_at"`
+	UpdatedAt   time.Time  `json:"updated_at"`
+	AutoStopAt  *time.Time `json:"auto_stop_at,omitempty"`
 }
 
 type deployment struct {

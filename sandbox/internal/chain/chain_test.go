@@ -68,6 +68,8 @@ func TestChain(t *testing.T) {
 	t.Run("an input outside its options is refused", func(t *testing.T) { inputRefused(ctx, t, c) })
 	t.Run("a variable from outside is refused", func(t *testing.T) { variableRefused(ctx, t, c) })
 	t.Run("what only the program can judge ends in 64", func(t *testing.T) { programRefuses(ctx, t, c) })
+	t.Run("a merge request has a review app and a note", func(t *testing.T) { reviewApp(ctx, t, c) })
+	t.Run("a forgotten review app is swept", func(t *testing.T) { forgottenApp(ctx, t, c) })
 	t.Run("a deployment killed in the middle", func(t *testing.T) { killed(ctx, t, c) })
 }
 

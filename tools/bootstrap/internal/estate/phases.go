@@ -155,7 +155,8 @@ func projects(gl *gitlabapi.Client, s *landscape.Snapshot) []resource.Resource {
 		&project{client: gl, project: environments, allows: services, push: true},
 	}
 	for _, id := range services {
-		out = append(out, &project{client: gl, project: held[id], allows: []int64{environments.ID}})
+		// The platform's sweep of review apps asks which merge requests have ended.
+		out = append(out, &project{client: gl, project: held[id], allows: []int64{environments.ID, s.GitLab.Platform.ID}})
 	}
 	return out
 }

@@ -21,7 +21,7 @@ func TestProjectsOfAMonorepo(t *testing.T) {
 		}
 		allows[p.project.ID] = p.allows
 	}
-	for id, want := range map[int64][]int64{42: {43, 80, 77}, 43: {80, 77}, 80: {43}, 77: {43}} {
+	for id, want := range map[int64][]int64{42: {43, 80, 77}, 43: {80, 77}, 80: {43, 42}, 77: {43, 42}} {
 		if !slices.Equal(allows[id], want) {
 			t.Errorf("project %d lets in %v, want %v", id, allows[id], want)
 		}

@@ -35,7 +35,7 @@ func Set(ctx context.Context, d Deps, nodes []Node) ([]Result, error) {
 		})
 	}
 	all.Wait()
-	return s.results, worst(s.errs)
+	return s.results, Worst(s.errs)
 }
 
 type set struct {
@@ -68,6 +68,9 @@ func (s *set) one(ctx context.Context, n Node) (Result, error) {
 		s.deps.Run.Log.Printf("%s: %s: %v", n.Name, result.Status, err)
 		return result, err
 	}
+	if result.Status == Unchanged {
+		return result, nil // it was told
+	}
 	s.deps.Run.Log.Printf("%s: revision %d is deployed, ready after %.1f s", n.Name, result.Revision, result.Ready)
 	return result, nil
 }
@@ -95,9 +98,9 @@ func (s *set) hasFailed(name string) bool {
 	return s.failed[name]
 }
 
-// worst joins the errors under the code that asks most of a person.
-func worst(errs []error) error {
-	order := []int{tool.Broken, tool.Undecidable, tool.Cancelled, tool.Restored, tool.Denied, tool.Held, tool.Usage, tool.Failed, tool.Temporary}
+// Worst joins the errors under the code that asks most of a person.
+func Worst(errs []error) error {
+	order := []int{tool.Broken, tool.Undecidable, tool.Cancelled, tool.Restored, tool.Refused, tool.Denied, tool.Held, tool.Usage, tool.Failed, tool.Temporary}
 	all := errors.Join(errs...)
 	if all == nil {
 		return nil

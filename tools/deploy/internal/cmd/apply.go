@@ -39,6 +39,9 @@ func runApply(ctx context.Context, run *tool.Run, c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := p.leave(run, o); err != nil {
+		return err
+	}
 	if p.target.Gated && p.session.CI.InJob {
 		if err := run.Step(ctx, "compare with the desired state", func(ctx context.Context) error {
 			return wanted(ctx, p.session, o, p.target)
@@ -53,6 +56,10 @@ func runApply(ctx context.Context, run *tool.Run, c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := p.home(ctx, run, o, cluster); err != nil {
+		return err
+	}
+	p.loaded.backup = c.String("backup")
 	spec, err := p.loaded.spec(p.target.Namespace)
 	if err != nil {
 		return err
@@ -61,9 +68,13 @@ func runApply(ctx context.Context, run *tool.Run, c *cli.Context) error {
 	defer watcher.Close()
 	timeout, stable := p.loaded.service.Rollout.Wait()
 	restore, why := p.loaded.service.Restores()
+	request := apply.Request{Spec: spec, Lookup: lookup(p.session), Timeout: timeout, Stable: stable, Restore: restore, WhyNot: why, RemoveFirst: !p.target.Gated}
+	if !p.target.Gated { // there the desired state is the judge
+		request.Refuse = notOlder(ctx, p.loaded.from, o.dir)
+	}
 	result, err := apply.Release(ctx, apply.Deps{Run: run, Cluster: cluster, Watcher: watcher, Owner: p.session.Owner,
 		LockTimeout: o.lockTimeout, JobState: jobState(p.session)},
-		apply.Request{Spec: spec, Timeout: timeout, Stable: stable, Restore: restore, WhyNot: why, RemoveFirst: !p.target.Gated}, run.Step)
+		request, run.Step)
 	out := applied{Result: result, Service: p.loaded.service.Name, Environment: o.environment, Cluster: p.target.Cluster,
 		Images: p.loaded.images, Bundle: p.loaded.bundle, Commit: p.loaded.commit}
 	run.Report.Result = out
@@ -76,6 +87,9 @@ func runApply(ctx context.Context, run *tool.Run, c *cli.Context) error {
 	}
 	if err != nil {
 		return err
+	}
+	if out.Status == apply.Unchanged {
+		return run.Result(out, fmt.Sprintf("%s: %s in namespace %s of cluster %s; nothing was changed", out.Release, out.Message, out.Namespace, out.Cluster))
 	}
 	return run.Result(out, fmt.Sprintf("%s: revision %d is deployed in namespace %s of cluster %s, ready after %.1f s",
 		out.Release, out.Revision, out.Namespace, out.Cluster, out.Ready))
@@ -114,13 +128,13 @@ func prepare(ctx context.Context, run *tool.Run, o options) (*prepared, error) {
 			return nil, err
 		}
 	} else {
-		p.loaded.commit = p.session.CI.Commit
-		if p.session.CI.InJob {
-			p.loaded.commit = p.session.Identity.Commit // the verified one
-		}
+		p.loaded.checkedOut(ctx, p.session, o.dir)
 	}
 	if p.target, err = resolve(p.session, o, service); err != nil {
 		return nil, err
+	}
+	if o.looks {
+		p.target.Role = readingRole(p.session, p.target)
 	}
 	if p.identity, err = authorise(ctx, run, o, p.session, p.target.Role); err != nil {
 		return nil, err

@@ -3,6 +3,7 @@ package cmd
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -18,20 +19,32 @@ type options struct {
 	landscape, mr, cluster   string
 	kubeconfig, context      string
 	set                      string
+	service, release         string // of those that are there
 	bundle                   bundle.Reference
 	lockTimeout              time.Duration
 	observed                 string
+	dotenv, annotations      string
+	reportDir                string
+	looks                    bool // the verb changes nothing
 }
 
+// number is the iid of a merge request: it becomes part of names.
+var number = regexp.MustCompile(`^[1-9][0-9]{0,9}$`)
+
 // needs says what a verb cannot do without.
-type needs struct{ landscape, environment bool }
+type needs struct{ landscape, environment, release bool }
 
 // read takes the flags and names everything that is wrong with them.
 func read(run *tool.Run, c *cli.Context, n needs) (options, error) {
 	o := options{dir: c.String("dir"), environment: c.String("environment"), values: c.String("values"),
 		mr: c.String("mr"), cluster: c.String("cluster"), kubeconfig: c.String("kubeconfig"), context: c.String("context"),
 		set: c.String("set"), lockTimeout: c.Duration("lock-timeout"), observed: c.String("observed"),
+		dotenv: c.String("dotenv"), annotations: c.String("annotations"), reportDir: c.String("report-dir"),
+		service: c.String("service"), release: c.String("release"),
 		landscape: session.Landscape(c, run.Env)}
+	if o.context != "" && o.kubeconfig == "" {
+		o.kubeconfig = run.Env("KUBECONFIG") // as GitLab gives it to jobs that may use an agent
+	}
 	var p tool.Problems
 	if n.landscape {
 		p.Need(o.landscape, "landscape")
@@ -41,10 +54,17 @@ func read(run *tool.Run, c *cli.Context, n needs) (options, error) {
 		p.Check(o.environment == "", "--environment does not go with --set")
 		p.Check(c.String("bundle") == "", "--bundle does not go with --set")
 		p.Check(o.observed == "", "--observed does not go with --set")
+		p.Check(o.dotenv == "", "--dotenv does not go with --set")
+		p.Check(o.annotations == "", "--annotations does not go with --set")
+		p.Check(!c.Bool("note"), "--note does not go with --set")
 		p.Check(o.values == "", "--values does not go with --set")
+		p.Check(o.service == "", "--service does not go with --set")
+		p.Check(o.release != "" || !n.release, "missing --release: one of the set at a time")
 	} else if n.environment {
 		p.Need(o.environment, "environment")
+		p.Check(o.release == "", "--release needs --set")
 	}
+	p.Check(!c.IsSet("to") || c.Int("to") > 0, "--to is the number of a revision, got %d", c.Int("to"))
 	if b := c.String("bundle"); b != "" {
 		ref, err := bundle.Parse(b)
 		if err != nil {
@@ -52,7 +72,8 @@ func read(run *tool.Run, c *cli.Context, n needs) (options, error) {
 		}
 		o.bundle = ref
 	}
-	p.Check(o.context == "" || o.kubeconfig != "", "--context needs --kubeconfig")
+	p.Check(o.context == "" || o.kubeconfig != "", "--context needs --kubeconfig, or KUBECONFIG as GitLab's agents give it to a job")
+	p.Check(o.mr == "" || number.MatchString(o.mr), "--mr is the number of a merge request, got %q", o.mr)
 	p.Check(o.lockTimeout >= 0, "--lock-timeout must not be negative, got %s", o.lockTimeout)
 	if o.kubeconfig != "" {
 		_, err := os.Stat(o.kubeconfig)

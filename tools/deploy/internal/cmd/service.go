@@ -11,6 +11,7 @@ import (
 
 	"gitlab.com/slipway/slipway/pkg/seal"
 	"gitlab.com/slipway/slipway/pkg/tool"
+	"gitlab.com/slipway/slipway/tools/deploy/internal/apply"
 	"gitlab.com/slipway/slipway/tools/deploy/internal/artifact"
 	"gitlab.com/slipway/slipway/tools/deploy/internal/config"
 	"gitlab.com/slipway/slipway/tools/deploy/internal/helmrelease"
@@ -19,9 +20,12 @@ import (
 // Annotations of the stored chart: what a revision is made of, so that it is
 // known again after a rollback.
 const (
-	bundleAnnotation = "slipway.dev/bundle"
-	imagesAnnotation = "slipway.dev/images"
-	commitAnnotation = "slipway.dev/commit"
+	bundleAnnotation   = "slipway.dev/bundle"
+	imagesAnnotation   = "slipway.dev/images"
+	commitAnnotation   = "slipway.dev/commit"
+	projectAnnotation  = "slipway.dev/project"
+	refAnnotation      = "slipway.dev/ref"
+	pipelineAnnotation = "slipway.dev/pipeline"
 )
 
 // dirSource reads files below a folder, and none outside.
@@ -45,6 +49,8 @@ type loaded struct {
 	images  map[string]string
 	commit  string
 	bundle  string
+	from    origin
+	backup  string // taken before this release
 
 	values map[string]any
 	layers []config.Layer
@@ -90,7 +96,8 @@ func loadBundle(ctx context.Context, run *tool.Run, o options, i *identity, regi
 	if err != nil {
 		return nil, err
 	}
-	l := &loaded{source: files, images: b.Config.Images, commit: b.Config.Commit, bundle: o.bundle.String()}
+	l := &loaded{source: files, images: b.Config.Images, commit: b.Config.Commit, bundle: o.bundle.String(),
+		from: origin{Project: b.Config.Project.ID, Pipeline: b.Config.Pipeline, Commit: b.Config.Commit}}
 	raw, err := files.ReadFile(config.ServiceFile)
 	if err != nil {
 		return nil, tool.Exit(tool.Usage, fmt.Errorf("reading bundle %q: %w", o.bundle, err))
@@ -167,11 +174,18 @@ func (l *loaded) spec(namespace string) (helmrelease.Spec, error) {
 		return helmrelease.Spec{}, fmt.Errorf("encoding the images: %w", err)
 	}
 	l.chart.Annotate(imagesAnnotation, string(images))
+	if m := l.service.Migrations; m != nil {
+		l.chart.Annotate(apply.MigrationsAnnotation, m.Compatibility)
+	}
+	if l.backup != "" {
+		l.chart.Annotate(apply.BackupAnnotation, l.backup)
+	}
 	if l.commit != "" {
 		l.chart.Annotate(commitAnnotation, l.commit)
 	}
 	if l.bundle != "" {
 		l.chart.Annotate(bundleAnnotation, l.bundle)
 	}
-	return helmrelease.Spec{Name: l.service.Name, Namespace: namespace, Chart: l.chart, Values: l.values}, nil
+	l.from.note(l.chart)
+	return helmrelease.Spec{Name: l.service.Name, Namespace: namespace, Chart: l.chart, Values: l.values, Tenant: true}, nil
 }

@@ -56,16 +56,21 @@ func openSet(ctx context.Context, run *tool.Run, o options) (*session.Session, *
 	if err != nil {
 		return nil, nil, err
 	}
-	cluster, ok := s.Snapshot.Clusters[o.cluster]
+	i, err := authorisePlatform(ctx, run, o, s, o.cluster)
+	return s, i, err
+}
+
+// authorisePlatform obtains the platform's role in a cluster.
+func authorisePlatform(ctx context.Context, run *tool.Run, o options, s *session.Session, name string) (*identity, error) {
+	cluster, ok := s.Snapshot.Clusters[name]
 	if !ok {
-		return nil, nil, tool.Exitf(tool.Usage, "the landscape has no cluster %q; it has %s", o.cluster, strings.Join(names(s.Snapshot.Clusters), ", "))
+		return nil, tool.Exitf(tool.Usage, "the landscape has no cluster %q; it has %s", name, strings.Join(names(s.Snapshot.Clusters), ", "))
 	}
 	role, err := s.Snapshot.RoleIn("platform", cluster.Account)
 	if err != nil {
-		return nil, nil, tool.Exit(tool.Denied, err, "slipway-bootstrap makes the roles that the landscape asks for")
+		return nil, tool.Exit(tool.Denied, err, "slipway-bootstrap makes the roles that the landscape asks for")
 	}
-	i, err := authorise(ctx, run, o, s, role)
-	return s, i, err
+	return authorise(ctx, run, o, s, role)
 }
 
 func applySet(ctx context.Context, run *tool.Run, o options) error {
@@ -80,6 +85,9 @@ func applySet(ctx context.Context, run *tool.Run, o options) error {
 	cluster, err := connect(ctx, run, o, i, o.cluster)
 	if err != nil {
 		return err
+	}
+	for i := range nodes {
+		nodes[i].Lookup = lookup(s)
 	}
 	watcher := rollout.NewWatcher(cluster)
 	defer watcher.Close()

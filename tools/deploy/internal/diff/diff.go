@@ -1,118 +1,173 @@
-// Package diff compares a rendered release with the one that is stored.
+// Package diff shows what a release would change, as text for people, as data,
+// and as Markdown for a note on a merge request.
 package diff
 
 import (
-	"crypto/hmac"
-	"crypto/rand"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
-	"sort"
 	"strings"
 
 	"github.com/pmezard/go-difflib/difflib"
 	"sigs.k8s.io/yaml"
+
+	"gitlab.com/slipway/slipway/pkg/joblog"
+	"gitlab.com/slipway/slipway/tools/deploy/internal/helmrelease"
 )
+
+// Release is what one release would change.
+type Release struct {
+	Release   string                `json:"release"`
+	Namespace string                `json:"namespace"`
+	Changed   bool                  `json:"changed"` // there would be a new revision
+	Objects   []Change              `json:"objects,omitempty"`
+	Hooks     []Change              `json:"hooks,omitempty"` // whose templates change
+	Problems  []helmrelease.Problem `json:"problems,omitempty"`
+}
 
 // Change is what would become of one object.
 type Change struct {
-	Object string `json:"object"`
-	Action string `json:"action"` // create | update | delete
-	Diff   string `json:"diff"`
+	Object  string `json:"object"`
+	Source  string `json:"source,omitempty"` // the template
+	Action  string `json:"action"`           // create | update | delete | keep
+	Checked bool   `json:"checked"`          // the server has tried it
+	Diff    string `json:"diff,omitempty"`
 }
 
-// Manifests compares two manifests object by object. Values of secrets are
-// shown as a fingerprint that is good for this comparison only: it tells
-// whether a value changes, and nothing else of it.
-func Manifests(before, after string) ([]Change, error) {
-	key := make([]byte, 32)
-	if _, err := rand.Read(key); err != nil {
-		return nil, fmt.Errorf("making the key of the fingerprints: %w", err)
-	}
-	was, err := objects(before, key)
-	if err != nil {
-		return nil, err
-	}
-	will, err := objects(after, key)
-	if err != nil {
-		return nil, err
-	}
-	names := map[string]bool{}
-	for n := range was {
-		names[n] = true
-	}
-	for n := range will {
-		names[n] = true
-	}
-	var out []Change
-	for n := range names {
-		a, had := was[n]
-		b, has := will[n]
-		if a == b {
+// Of compares what is live with what a plan would make of it.
+func Of(p *helmrelease.Plan) (Release, error) {
+	r := Release{Release: p.Spec.Name, Namespace: p.Spec.Namespace, Changed: !p.Unchanged(), Problems: p.Problems}
+	for _, ch := range p.Changes() {
+		if ch.Action == helmrelease.None {
 			continue
 		}
-		action := "update"
-		if !had {
-			action = "create"
-		} else if !has {
-			action = "delete"
-		}
-		text, err := difflib.GetUnifiedDiffString(difflib.UnifiedDiff{A: difflib.SplitLines(a), B: difflib.SplitLines(b), FromFile: "stored", ToFile: "rendered", Context: 3})
+		text, err := unified(ch)
 		if err != nil {
-			return nil, fmt.Errorf("comparing %s: %w", n, err)
+			return r, fmt.Errorf("comparing %s: %w", ch.Object, err)
 		}
-		out = append(out, Change{Object: n, Action: action, Diff: text})
-	}
-	sort.Slice(out, func(i, j int) bool { return out[i].Object < out[j].Object })
-	return out, nil
-}
-
-func objects(manifest string, key []byte) (map[string]string, error) {
-	out := map[string]string{}
-	for _, doc := range strings.Split("\n"+manifest, "\n---") {
-		var m map[string]any
-		if err := yaml.Unmarshal([]byte(doc), &m); err != nil {
-			return nil, fmt.Errorf("reading a rendered object: %w", err)
-		}
-		if len(m) == 0 {
-			continue
-		}
-		if m["kind"] == "Secret" {
-			mask(m, key)
-		}
-		meta, _ := m["metadata"].(map[string]any)
-		raw, err := yaml.Marshal(m)
-		if err != nil {
-			return nil, fmt.Errorf("writing a rendered object: %w", err)
-		}
-		name := fmt.Sprintf("%v %v", m["kind"], meta["name"])
-		if ns, ok := meta["namespace"]; ok {
-			name = fmt.Sprintf("%v %v/%v", m["kind"], ns, meta["name"])
-		}
-		out[name] = string(raw)
-	}
-	return out, nil
-}
-
-func mask(m map[string]any, key []byte) {
-	for _, field := range []string{"data", "stringData"} {
-		values, _ := m[field].(map[string]any)
-		for k, v := range values {
-			h := hmac.New(sha256.New, key)
-			fmt.Fprint(h, v)
-			values[k] = "fingerprint " + hex.EncodeToString(h.Sum(nil))[:12]
+		one := Change{Object: ch.Object, Source: ch.Source, Action: ch.Action, Checked: ch.Checked, Diff: joblog.Clean(text)}
+		if ch.Hook {
+			r.Hooks = append(r.Hooks, one)
+		} else {
+			r.Objects = append(r.Objects, one)
 		}
 	}
+	return r, nil
 }
 
-// Text returns the changes as people read them.
-func Text(changes []Change) string {
-	if len(changes) == 0 {
-		return "no changes"
+func unified(ch helmrelease.Change) (string, error) {
+	before, err := document(ch.Before)
+	if err != nil {
+		return "", err
+	}
+	after, err := document(ch.After)
+	if err != nil {
+		return "", err
+	}
+	from, to := "live", "released"
+	if ch.Hook {
+		from, to = "stored", "rendered"
+	}
+	return difflib.GetUnifiedDiffString(difflib.UnifiedDiff{A: difflib.SplitLines(before), B: difflib.SplitLines(after), FromFile: from, ToFile: to, Context: 3})
+}
+
+func document(o map[string]any) (string, error) {
+	if o == nil {
+		return "", nil
+	}
+	raw, err := yaml.Marshal(o)
+	return strings.TrimSuffix(string(raw), "\n"), err
+}
+
+// Pending counts the releases that would change.
+func Pending(releases []Release) int {
+	n := 0
+	for _, r := range releases {
+		if r.Changed {
+			n++
+		}
+	}
+	return n
+}
+
+// Text returns the releases as people read them.
+func Text(releases []Release, colour bool) string {
+	paint := func(code, text string) string {
+		if !colour || text == "" {
+			return text
+		}
+		return "\x1b[" + code + "m" + text + "\x1b[0m"
 	}
 	var b strings.Builder
-	for _, c := range changes {
-		fmt.Fprintf(&b, "%s %s\n%s\n", c.Action, c.Object, c.Diff)
+	for _, r := range releases {
+		if !r.Changed && len(r.Problems) == 0 {
+			fmt.Fprintf(&b, "%s: no changes\n", r.Release)
+			continue
+		}
+		fmt.Fprintln(&b, paint("1", r.Release+": "+summary(r)))
+		for _, p := range r.Problems {
+			level, code := "problem", "31"
+			if p.Warning {
+				level, code = "warning", "33"
+			}
+			fmt.Fprintln(&b, paint(code, level+": "+joblog.Clean(p.String())))
+		}
+		for _, ch := range r.Objects {
+			fmt.Fprintf(&b, "\n%s\n%s", paint("1", title(ch)), lines(ch.Diff, paint))
+		}
+		for _, ch := range r.Hooks {
+			fmt.Fprintf(&b, "\n%s\n%s", paint("1", "hook: "+title(ch)), lines(ch.Diff, paint))
+		}
 	}
 	return b.String()
+}
+
+func lines(text string, paint func(code, text string) string) string {
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		line = strings.TrimSuffix(line, "\n")
+		switch {
+		case strings.HasPrefix(line, "+"):
+			line = paint("32", line)
+		case strings.HasPrefix(line, "-"):
+			line = paint("31", line)
+		case strings.HasPrefix(line, "@@"):
+			line = paint("36", line)
+		}
+		b.WriteString(line + "\n")
+	}
+	return b.String()
+}
+
+func title(ch Change) string {
+	t := ch.Action + " " + ch.Object
+	if ch.Action == helmrelease.Keep {
+		t = ch.Object + " leaves the release and stays in the cluster"
+	}
+	if ch.Source != "" {
+		t += " (" + ch.Source + ")"
+	}
+	return t
+}
+
+func summary(r Release) string {
+	count := map[string]int{}
+	for _, ch := range r.Objects {
+		count[ch.Action]++
+	}
+	var parts []string
+	for _, one := range []struct{ action, words string }{{helmrelease.Create, "%d to create"}, {helmrelease.Update, "%d to update"},
+		{helmrelease.Delete, "%d to delete"}, {helmrelease.Keep, "%d to let go of"}} {
+		if n := count[one.action]; n > 0 {
+			parts = append(parts, fmt.Sprintf(one.words, n))
+		}
+	}
+	if n := len(r.Hooks); n > 0 {
+		parts = append(parts, fmt.Sprintf("%d hooks differ", n))
+	}
+	switch {
+	case len(parts) > 0:
+		return strings.Join(parts, ", ")
+	case r.Changed:
+		return "a new revision, with no change to an object"
+	}
+	return "no changes"
 }

@@ -11,21 +11,17 @@ import (
 	"fmt"
 	"path"
 	"sort"
-	"strings"
 	"time"
 
 	"helm.sh/helm/v3/pkg/action"
 	"helm.sh/helm/v3/pkg/chart"
 	"helm.sh/helm/v3/pkg/chart/loader"
-	"helm.sh/helm/v3/pkg/release"
-	"sigs.k8s.io/yaml"
 
 	"gitlab.com/slipway/slipway/pkg/rollout"
 	"gitlab.com/slipway/slipway/pkg/tool"
 )
 
-// Chart is a chart that was read. It is used by one release at a time: Helm
-// writes into charts while it renders them.
+// Chart is a chart that was read.
 type Chart struct{ c *chart.Chart }
 
 // LoadDir reads a chart from a folder.
@@ -98,69 +94,13 @@ type Spec struct {
 	Name, Namespace string
 	Chart           *Chart
 	Values          map[string]any
-}
-
-// Render returns the manifest of a release, hooks included, without a
-// cluster: with Helm's default capabilities, and lookup finding nothing.
-func Render(ctx context.Context, s Spec) (string, error) {
-	i := action.NewInstall(&action.Configuration{Log: func(string, ...any) {}})
-	i.ReleaseName, i.Namespace = s.Name, s.Namespace
-	i.DryRun, i.ClientOnly, i.IncludeCRDs, i.Replace = true, true, true, true
-	rel, err := i.RunWithContext(ctx, s.Chart.c, s.Values)
-	if err != nil {
-		return "", tool.Exit(tool.Usage, fmt.Errorf("rendering chart %q: %w", s.Chart.Name(), err))
-	}
-	return manifestOf(rel), nil
-}
-
-func manifestOf(rel *release.Release) string {
-	var b strings.Builder
-	b.WriteString(strings.TrimSpace(rel.Manifest))
-	for _, h := range rel.Hooks {
-		fmt.Fprintf(&b, "\n---\n# Source: %s\n%s", h.Path, strings.TrimSpace(h.Manifest))
-	}
-	return b.String() + "\n"
-}
-
-// documents decodes the objects of a manifest.
-func documents(manifest string) ([]map[string]any, error) {
-	var out []map[string]any
-	for _, doc := range strings.Split("\n"+manifest, "\n---") {
-		if strings.TrimSpace(doc) == "" {
-			continue
-		}
-		var m map[string]any
-		if err := yaml.Unmarshal([]byte(doc), &m); err != nil {
-			return nil, fmt.Errorf("reading a rendered object: %w", err)
-		}
-		if len(m) > 0 {
-			out = append(out, m)
-		}
-	}
-	return out, nil
-}
-
-// Render returns the manifest that a release would have in the cluster, with
-// its capabilities and with lookup. It changes nothing.
-func (c *Client) Render(ctx context.Context, s Spec, upgrade bool) (string, error) {
-	cfg, _, err := c.helm(ctx, s.Namespace, Wait{})
-	if err != nil {
-		return "", err
-	}
-	var rel *release.Release
-	if upgrade {
-		u := action.NewUpgrade(cfg)
-		u.Namespace, u.ResetValues, u.DisableOpenAPIValidation, u.DryRun, u.DryRunOption = s.Namespace, true, true, true, "server"
-		rel, err = u.RunWithContext(ctx, s.Name, s.Chart.c, s.Values)
-	} else {
-		i := action.NewInstall(cfg)
-		i.ReleaseName, i.Namespace, i.DisableOpenAPIValidation, i.DryRun, i.DryRunOption = s.Name, s.Namespace, true, true, "server"
-		rel, err = i.RunWithContext(ctx, s.Chart.c, s.Values)
-	}
-	if err != nil {
-		return "", applyError(ctx, s, Outcome{}, err)
-	}
-	return manifestOf(rel), nil
+	// Secrets are the strings among the values that were fetched by a
+	// reference: they are shown nowhere.
+	Secrets []string
+	// Tenant is set for a service: it may only bring what a service may.
+	Tenant bool
+	// Adopt takes over objects that are of another release, or of nobody.
+	Adopt bool
 }
 
 // Look judges the objects of a stored revision once they are listed, without

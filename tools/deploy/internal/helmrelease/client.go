@@ -15,23 +15,28 @@ import (
 	"gitlab.com/slipway/slipway/pkg/rollout"
 )
 
-// client is Helm's client with its waiting replaced: where Helm polls, it
-// watches, it judges by our own rules, and it ends as soon as the cause is known.
+// client is Helm's client with its writing and its waiting replaced: it sends
+// the patches of our own engine, and where Helm polls, it watches, it judges by
+// our own rules, and it ends as soon as the cause is known.
 type client struct {
 	*helmkube.Client
 	ctx     context.Context //nolint:containedctx // Helm's interface has none
 	cluster *kube.Cluster
 	watcher *rollout.Watcher
+	engine  *Client
 	options rollout.Options
 
-	mutated bool // a call went out that may have changed the cluster
+	hook    func(name string) (end func(error)) // told of each hook that runs; may be nil
+	mutated bool                                // a call went out that may have changed the cluster
+	left    error                               // why objects could not be deleted, which Helm only logs
 	result  rollout.Result
 	failure *rollout.Failure
 }
 
 var (
-	_ helmkube.Interface    = (*client)(nil)
-	_ helmkube.InterfaceExt = (*client)(nil)
+	_ helmkube.Interface              = (*client)(nil)
+	_ helmkube.InterfaceExt           = (*client)(nil)
+	_ helmkube.InterfaceThreeWayMerge = (*client)(nil)
 )
 
 // Build reads a manifest. Helm's validation downloads the API's whole schema
@@ -42,14 +47,76 @@ func (c *client) Build(r io.Reader, _ bool) (helmkube.ResourceList, error) {
 
 // Create creates objects.
 func (c *client) Create(list helmkube.ResourceList) (*helmkube.Result, error) {
-	c.mutated = true
-	return c.Client.Create(list)
+	wanted, err := placed(list)
+	if err != nil {
+		return nil, err
+	}
+	changes := make([]change, len(wanted))
+	for i, o := range wanted {
+		changes[i] = change{object: o, action: Create}
+	}
+	if err := c.engine.carryOut(c.ctx, changes, c.began); err != nil {
+		return nil, err
+	}
+	return resultOf(list, nil, changes)
 }
 
 // Update brings objects from one manifest to the next.
-func (c *client) Update(from, to helmkube.ResourceList, force bool) (*helmkube.Result, error) {
-	c.mutated = true
-	return c.Client.Update(from, to, force)
+func (c *client) Update(from, to helmkube.ResourceList, _ bool) (*helmkube.Result, error) {
+	old, err := placed(from)
+	if err != nil {
+		return &helmkube.Result{}, err
+	}
+	wanted, err := placed(to)
+	if err != nil {
+		return &helmkube.Result{}, err
+	}
+	changes, err := c.engine.differ(c.ctx, wanted, old)
+	if err == nil {
+		err = c.engine.carryOut(c.ctx, changes, c.began)
+	}
+	if err != nil {
+		return &helmkube.Result{}, err
+	}
+	return resultOf(to, from, changes)
+}
+
+// UpdateThreeWayMerge is Update, which always compares three ways.
+func (c *client) UpdateThreeWayMerge(from, to helmkube.ResourceList, force bool) (*helmkube.Result, error) {
+	return c.Update(from, to, force)
+}
+
+func (c *client) began() { c.mutated = true }
+
+// placed turns what Helm has built into objects of ours.
+func placed(list helmkube.ResourceList) ([]object, error) {
+	objects, err := objectsOf(list)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]object, len(list))
+	for i, u := range objects {
+		out[i] = object{Unstructured: u, gvr: list[i].Mapping.Resource}
+	}
+	return out, nil
+}
+
+// resultOf tells Helm what was done, and refreshes its objects.
+func resultOf(to, from helmkube.ResourceList, changes []change) (*helmkube.Result, error) {
+	r := &helmkube.Result{}
+	for i, info := range to { // the first changes are what is wanted, in its order
+		ch := changes[i]
+		if err := info.Refresh(ch.result, true); err != nil {
+			return r, fmt.Errorf("reading %s: %w", ch.key(), err)
+		}
+		if ch.action == Create {
+			r.Created = append(r.Created, info)
+		} else {
+			r.Updated = append(r.Updated, info)
+		}
+	}
+	r.Deleted = from.Difference(to)
+	return r, nil
 }
 
 // Wait waits until the objects are ready and stay so.
@@ -62,25 +129,15 @@ func (c *client) WaitWithJobs(list helmkube.ResourceList, timeout time.Duration)
 	return c.wait(list, timeout, c.options)
 }
 
-// WatchUntilReady waits for a hook: jobs and pods must run to their end, the
-// rest is done by being there.
-func (c *client) WatchUntilReady(list helmkube.ResourceList, timeout time.Duration) error {
-	var run helmkube.ResourceList
-	for _, info := range list {
-		if k := info.Mapping.GroupVersionKind.Kind; k == "Job" || k == "Pod" {
-			run = append(run, info)
-		}
-	}
-	o := c.options
-	o.Stable, o.Completed = 0, true
-	return c.wait(run, timeout, o)
-}
-
 func (c *client) wait(list helmkube.ResourceList, timeout time.Duration, o rollout.Options) error {
 	objects, err := objectsOf(list)
 	if err != nil {
 		return err
 	}
+	return c.await(objects, timeout, o)
+}
+
+func (c *client) await(objects []*unstructured.Unstructured, timeout time.Duration, o rollout.Options) error {
 	ctx, cancel := context.WithTimeoutCause(c.ctx, timeout, fmt.Errorf("not ready after %s", timeout))
 	defer cancel()
 	result, err := c.watcher.Wait(ctx, objects, o)

@@ -1,7 +1,6 @@
 package helmrelease
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -11,8 +10,6 @@ import (
 
 	"helm.sh/helm/v3/pkg/action"
 	helmkube "helm.sh/helm/v3/pkg/kube"
-	"helm.sh/helm/v3/pkg/release"
-	"helm.sh/helm/v3/pkg/storage/driver"
 	corev1 "k8s.io/api/core/v1"
 
 	"gitlab.com/slipway/slipway/pkg/kube"
@@ -68,7 +65,7 @@ func (c *Client) helm(ctx context.Context, namespace string, w Wait) (*action.Co
 	}
 	kc := helmkube.New(getter)
 	kc.Namespace, kc.Log = namespace, log
-	own := &client{Client: kc, ctx: ctx, cluster: c.cluster, watcher: c.watcher,
+	own := &client{Client: kc, ctx: ctx, cluster: c.cluster, watcher: c.watcher, engine: c,
 		options: rollout.Options{Stable: w.Stable, Progress: w.Progress, Logs: c.logs}}
 	cfg.KubeClient = own
 	return cfg, own, nil
@@ -83,49 +80,6 @@ func (c *Client) logs(ctx context.Context, namespace, pod, container string, pre
 	}
 	raw, err := io.ReadAll(io.LimitReader(rc, 16<<10))
 	return string(raw), errors.Join(err, rc.Close())
-}
-
-// Apply installs or upgrades a release and waits until it is ready. Helm marks
-// the revision deployed only after that.
-func (c *Client) Apply(ctx context.Context, s Spec, w Wait) (Outcome, error) {
-	cfg, own, err := c.helm(ctx, s.Namespace, w)
-	if err != nil {
-		return Outcome{}, err
-	}
-	last, err := cfg.Releases.Last(s.Name)
-	if err != nil && !errors.Is(err, driver.ErrReleaseNotFound) {
-		return Outcome{}, fmt.Errorf("reading release %q: %w", s.Name, denied(err))
-	}
-	crds, err := c.applyCRDs(ctx, s.Chart, w.Timeout)
-	if err != nil {
-		return Outcome{Changed: crds}, denied(err)
-	}
-	var rel *release.Release
-	if last == nil || last.Info.Status == release.StatusUninstalled {
-		i := action.NewInstall(cfg)
-		i.ReleaseName, i.Namespace, i.Replace = s.Name, s.Namespace, last != nil
-		i.SkipCRDs, i.DisableOpenAPIValidation = true, true
-		i.Wait, i.WaitForJobs, i.Timeout = true, true, w.Timeout
-		rel, err = i.RunWithContext(context.WithoutCancel(ctx), s.Chart.c, s.Values)
-	} else {
-		u := action.NewUpgrade(cfg)
-		u.Namespace, u.MaxHistory, u.ResetValues = s.Namespace, maxHistory, true
-		u.SkipCRDs, u.DisableOpenAPIValidation = true, true
-		u.Wait, u.WaitForJobs, u.Timeout = true, true, w.Timeout
-		rel, err = u.RunWithContext(context.WithoutCancel(ctx), s.Name, s.Chart.c, s.Values)
-	}
-	o := own.outcome()
-	o.Changed = o.Changed || crds
-	if rel != nil {
-		o.Revision = rel.Version
-	}
-	if err != nil {
-		return o, applyError(ctx, s, o, err)
-	}
-	if strings.Contains(rel.Manifest, "kind: CustomResourceDefinition") {
-		return o, c.cluster.Refresh()
-	}
-	return o, nil
 }
 
 func (c *client) outcome() Outcome {
@@ -156,52 +110,4 @@ func denied(err error) error {
 		return tool.Exit(tool.Denied, err, "the role's group has no right to this in the cluster; the tenancy release gives it")
 	}
 	return err
-}
-
-// Rollback puts a release back to a revision and waits until it is ready.
-func (c *Client) Rollback(ctx context.Context, namespace, name string, to int, w Wait) (Outcome, error) {
-	cfg, own, err := c.helm(ctx, namespace, w)
-	if err != nil {
-		return Outcome{}, err
-	}
-	r := action.NewRollback(cfg)
-	r.Version, r.MaxHistory = to, maxHistory
-	r.Wait, r.WaitForJobs, r.Timeout = true, true, w.Timeout
-	err = r.Run(name)
-	o := own.outcome()
-	if err != nil {
-		return o, fmt.Errorf("rolling %q back to revision %d: %w", name, to, err)
-	}
-	last, err := cfg.Releases.Last(name)
-	if err != nil {
-		return o, fmt.Errorf("reading release %q: %w", name, err)
-	}
-	o.Revision = last.Version
-	return o, nil
-}
-
-// Uninstall removes a release and its record.
-func (c *Client) Uninstall(ctx context.Context, namespace, name string, timeout time.Duration) error {
-	cfg, own, err := c.helm(ctx, namespace, Wait{Timeout: timeout})
-	if err != nil {
-		return err
-	}
-	rel, err := cfg.Releases.Last(name)
-	if err != nil {
-		return fmt.Errorf("reading release %q: %w", name, err)
-	}
-	objects, err := own.Build(bytes.NewBufferString(rel.Manifest), false)
-	if err != nil {
-		return fmt.Errorf("reading the objects of release %q: %w", name, err)
-	}
-	u := action.NewUninstall(cfg)
-	u.Timeout, u.DeletionPropagation = timeout, "foreground"
-	if _, err := u.Run(name); err != nil {
-		return fmt.Errorf("uninstalling %q: %w", name, err)
-	}
-	kept := objects.Filter(func(i *resourceInfo) bool { return keep(rel.Manifest, i) })
-	if err := own.WaitForDelete(objects.Difference(kept), timeout); err != nil {
-		return fmt.Errorf("uninstalling %q: %w", name, err)
-	}
-	return nil
 }

@@ -1,159 +1,196 @@
 package helmrelease
 
 import (
-	"bytes"
-	"compress/gzip"
+	"cmp"
 	"context"
-	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
+	"slices"
 	"strconv"
-	"strings"
 	"time"
 
-	"helm.sh/helm/v3/pkg/kube"
 	"helm.sh/helm/v3/pkg/release"
 	"helm.sh/helm/v3/pkg/storage/driver"
+	helmtime "helm.sh/helm/v3/pkg/time"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/cli-runtime/pkg/resource"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/client-go/kubernetes/scheme"
 )
 
-type resourceInfo = resource.Info
-
-// keep reports whether Helm leaves an object when its release goes.
-func keep(manifest string, i *resourceInfo) bool {
-	docs, err := documents(manifest)
-	if err != nil {
-		return false
-	}
-	for _, d := range docs {
-		m, _ := d["metadata"].(map[string]any)
-		a, _ := m["annotations"].(map[string]any)
-		if d["kind"] == i.Mapping.GroupVersionKind.Kind && m["name"] == i.Name && a[kube.ResourcePolicyAnno] == kube.KeepPolicy {
-			return true
-		}
-	}
-	return false
+// stored is a revision as the labels of its Secret tell of it.
+type stored struct {
+	secret string
+	number int
+	status string
 }
 
-// Revision is one revision of a release as it is stored.
-type Revision struct {
-	Number      int               `json:"revision"`
-	Status      string            `json:"status"`
-	Pending     bool              `json:"-"`
-	Chart       string            `json:"chart"`
-	Updated     time.Time         `json:"updated"`
-	Description string            `json:"description"`
-	Annotations map[string]string `json:"-"` // of its chart
-	Manifest    string            `json:"-"`
-}
+func (s stored) deployed() bool { return s.status == string(release.StatusDeployed) }
 
-// State is what is stored of a release: nil where there is none.
-type State struct {
-	Last     *Revision
-	Deployed *Revision // the last that was ready
-}
-
-// Read returns what is stored of a release.
+// Read returns what is stored of a release. It lists labels, and unpacks no
+// more than the records it speaks of.
 func (c *Client) Read(ctx context.Context, namespace, name string) (State, error) {
-	cfg, _, err := c.helm(ctx, namespace, Wait{})
-	if err != nil {
+	list, err := c.records(ctx, namespace, name)
+	if err != nil || len(list) == 0 {
 		return State{}, err
 	}
-	history, err := cfg.Releases.History(name)
-	if err != nil && !errors.Is(err, driver.ErrReleaseNotFound) {
-		return State{}, fmt.Errorf("reading release %q: %w", name, denied(err))
+	s := State{list: list, Ever: slices.ContainsFunc(list, func(r stored) bool {
+		return r.deployed() || r.status == string(release.StatusSuperseded)
+	})}
+	if s.Last, err = c.revision(ctx, namespace, name, list[0].number); err != nil {
+		return State{}, err
 	}
-	var s State
-	for _, rel := range history {
-		r := revisionOf(rel)
-		if s.Last == nil || r.Number > s.Last.Number {
-			s.Last = r
+	if i := slices.IndexFunc(list, stored.deployed); i == 0 {
+		s.Deployed = s.Last
+		return s, nil
+	} else if i > 0 {
+		s.Deployed, err = c.revision(ctx, namespace, name, list[i].number)
+		return s, err
+	}
+	// A run that died while it wrote, or a rollback that failed, leaves none
+	// that is called deployed.
+	for _, r := range list[1:] {
+		if r.status != string(release.StatusSuperseded) {
+			continue
 		}
-		if rel.Info.Status == release.StatusDeployed && (s.Deployed == nil || r.Number > s.Deployed.Number) {
-			s.Deployed = r
+		rev, err := c.revision(ctx, namespace, name, r.number)
+		if err != nil {
+			c.warn("%v", err)
+			continue
+		}
+		if rev.WasReady() {
+			s.Deployed = rev
+			break
 		}
 	}
 	return s, nil
 }
 
-func revisionOf(rel *release.Release) *Revision {
-	r := &Revision{Number: rel.Version, Status: string(rel.Info.Status), Pending: rel.Info.Status.IsPending(),
-		Updated: rel.Info.LastDeployed.Time, Description: rel.Info.Description, Manifest: manifestOf(rel)}
-	if rel.Chart != nil && rel.Chart.Metadata != nil {
-		r.Chart = rel.Chart.Metadata.Name + "-" + rel.Chart.Metadata.Version
-		r.Annotations = rel.Chart.Metadata.Annotations
+// records lists what is stored of a release, the newest first.
+func (c *Client) records(ctx context.Context, namespace, name string) ([]stored, error) {
+	var list metav1.PartialObjectMetadataList
+	raw, err := c.cluster.Clientset().CoreV1().RESTClient().Get().Namespace(namespace).Resource("secrets").
+		SetHeader("Accept", "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1").
+		VersionedParams(&metav1.ListOptions{LabelSelector: selector(name)}, scheme.ParameterCodec).Do(ctx).Raw()
+	if err == nil {
+		err = json.Unmarshal(raw, &list)
 	}
-	return r
+	if err != nil {
+		return nil, fmt.Errorf("reading release %q: %w", name, denied(err))
+	}
+	out := make([]stored, 0, len(list.Items))
+	for _, item := range list.Items {
+		number, err := strconv.Atoi(item.Labels["version"])
+		if err != nil || number < 1 || item.Name != recordName(name, number) {
+			return nil, broken(namespace, item.Name, name, number, fmt.Errorf("its Secret %q has version %q in its labels", item.Name, item.Labels["version"]))
+		}
+		out = append(out, stored{item.Name, number, item.Labels["status"]})
+	}
+	slices.SortFunc(out, func(a, b stored) int { return cmp.Compare(b.number, a.number) })
+	return out, nil
+}
+
+func selector(name string) string {
+	return labels.Set{"owner": "helm", "name": name}.String()
+}
+
+// load reads one record.
+func (c *Client) load(ctx context.Context, namespace, name string, number int) (*record, error) {
+	secret, err := c.cluster.Clientset().CoreV1().Secrets(namespace).Get(ctx, recordName(name, number), metav1.GetOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("reading the record of revision %d of release %q: %w", number, name, denied(err))
+	}
+	rel, err := decode(secret)
+	if err != nil {
+		return nil, broken(namespace, secret.Name, name, number, err)
+	}
+	rel.Labels = map[string]string{}
+	for k, v := range secret.Labels {
+		if !slices.Contains(driver.GetSystemLabels(), k) {
+			rel.Labels[k] = v
+		}
+	}
+	return &record{rel: rel, secret: secret}, nil
+}
+
+func (c *Client) revision(ctx context.Context, namespace, name string, number int) (*Revision, error) {
+	r, err := c.load(ctx, namespace, name, number)
+	if err != nil {
+		return nil, err
+	}
+	rev := revisionOf(r.rel)
+	rev.record = r
+	return rev, nil
+}
+
+// History returns the stored revisions, the oldest first, without their
+// manifests. One whose record cannot be read has the status Unreadable.
+func (c *Client) History(ctx context.Context, namespace, name string) ([]Revision, error) {
+	list, err := c.cluster.Clientset().CoreV1().Secrets(namespace).List(ctx, metav1.ListOptions{LabelSelector: selector(name)})
+	if err != nil {
+		return nil, fmt.Errorf("reading the history of release %q: %w", name, denied(err))
+	}
+	out := make([]Revision, 0, len(list.Items))
+	for i := range list.Items {
+		s := &list.Items[i]
+		number, _ := strconv.Atoi(s.Labels["version"])
+		r, err := glance(s)
+		if err != nil {
+			r = Revision{Number: number, Status: Unreadable, Description: broken(namespace, s.Name, name, number, err).Error()}
+		}
+		out = append(out, r)
+	}
+	slices.SortFunc(out, func(a, b Revision) int { return cmp.Compare(a.Number, b.Number) })
+	return out, nil
+}
+
+func glance(s *corev1.Secret) (Revision, error) {
+	raw, err := unpack(s)
+	if err != nil {
+		return Revision{}, err
+	}
+	var f fields
+	if err := json.Unmarshal(raw, &f); err != nil {
+		return Revision{}, err
+	}
+	if f.Info == nil {
+		return Revision{}, fmt.Errorf("it has no state")
+	}
+	if err := matches(s, f.Name, f.Version); err != nil {
+		return Revision{}, err
+	}
+	var updated helmtime.Time
+	if len(f.Info.LastDeployed) > 0 {
+		if err := updated.UnmarshalJSON(f.Info.LastDeployed); err != nil {
+			return Revision{}, err
+		}
+	}
+	return Revision{Number: f.Version, Status: string(f.Info.Status), Pending: pending(f.Info.Status), Updated: updated.Time,
+		Chart: f.Chart.Metadata.Name + "-" + f.Chart.Metadata.Version, Description: f.Info.Description, Annotations: f.Chart.Metadata.Annotations}, nil
 }
 
 // MarkFailed ends a pending revision that nobody works on any more. The write
 // names the version that was read, so that it cannot hit a live owner's.
 func (c *Client) MarkFailed(ctx context.Context, namespace, name string, revision int, why string) error {
-	secrets := c.cluster.Clientset().CoreV1().Secrets(namespace)
-	key := fmt.Sprintf("sh.helm.release.v1.%s.v%d", name, revision)
-	secret, err := secrets.Get(ctx, key, metav1.GetOptions{})
+	r, err := c.load(ctx, namespace, name, revision)
+	if err != nil || !pending(r.rel.Info.Status) {
+		return err
+	}
+	secret := r.secret
+	raw, err := unpack(secret)
+	if err == nil {
+		raw, err = ended(raw, release.StatusFailed, why)
+	}
+	if err == nil {
+		secret.Data["release"], err = pack(raw)
+	}
 	if err != nil {
-		return fmt.Errorf("reading the record of revision %d of %q: %w", revision, name, err)
-	}
-	rel, err := decode(secret.Data["release"])
-	if err != nil {
-		return fmt.Errorf("reading the record of revision %d of %q: %w", revision, name, err)
-	}
-	if !rel.Info.Status.IsPending() {
-		return nil
-	}
-	rel.Info.Status, rel.Info.Description = release.StatusFailed, why
-	if secret.Data["release"], err = encode(rel); err != nil {
 		return fmt.Errorf("writing the record of revision %d of %q: %w", revision, name, err)
 	}
 	secret.Labels["status"] = string(release.StatusFailed)
 	secret.Labels["modifiedAt"] = strconv.FormatInt(time.Now().Unix(), 10)
-	if _, err := secrets.Update(ctx, secret, metav1.UpdateOptions{}); err != nil {
-		return fmt.Errorf("marking revision %d of %q as failed: %w", revision, name, err)
+	if _, err := c.cluster.Clientset().CoreV1().Secrets(namespace).Update(ctx, secret, metav1.UpdateOptions{}); err != nil {
+		return fmt.Errorf("marking revision %d of %q as failed: %w", revision, name, denied(err))
 	}
 	return nil
-}
-
-// decode reads a record: base64 of gzipped JSON, as Helm's driver writes it.
-func decode(data []byte) (*release.Release, error) {
-	raw, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(data)))
-	if err != nil {
-		return nil, err
-	}
-	if bytes.HasPrefix(raw, []byte{0x1f, 0x8b, 0x08}) {
-		gz, err := gzip.NewReader(bytes.NewReader(raw))
-		if err != nil {
-			return nil, err
-		}
-		if raw, err = io.ReadAll(gz); err != nil {
-			return nil, err
-		}
-	}
-	var rel release.Release
-	if err := json.Unmarshal(raw, &rel); err != nil {
-		return nil, err
-	}
-	if rel.Info == nil {
-		return nil, errors.New("the record has no state")
-	}
-	return &rel, nil
-}
-
-func encode(rel *release.Release) ([]byte, error) {
-	raw, err := json.Marshal(rel)
-	if err != nil {
-		return nil, err
-	}
-	var out bytes.Buffer
-	gz := gzip.NewWriter(&out)
-	if _, err := gz.Write(raw); err != nil {
-		return nil, err
-	}
-	if err := gz.Close(); err != nil {
-		return nil, err
-	}
-	return []byte(base64.StdEncoding.EncodeToString(out.Bytes())), nil
 }

@@ -32,7 +32,10 @@ type Options struct {
 	// JobState asks GitLab for the state of an owner's job; "" where it cannot
 	// be asked. Nil asks nobody.
 	JobState func(context.Context, owner.Owner) string
-	Log      func(format string, args ...any)
+	// Decided is a person's word that an owner of whom it cannot be told whether
+	// it lives has ended. One that renews its lease lives, whatever people say.
+	Decided bool
+	Log     func(format string, args ...any)
 
 	Renew, Expiry time.Duration // owner's, unless a test shortens them
 }
@@ -55,6 +58,18 @@ var ErrLost = errors.New("the release's lease was lost: another run may have tak
 
 // Name returns the name of a release's lease.
 func Name(release string) string { return "slipway-" + release }
+
+// There reports whether anybody has the lease of a release, dead or alive.
+func There(ctx context.Context, cluster *kube.Cluster, namespace, release string) (bool, error) {
+	_, err := cluster.Clientset().CoordinationV1().Leases(namespace).Get(ctx, Name(release), metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("reading the lease of %q: %w", release, refused(err))
+	}
+	return true, nil
+}
 
 // Acquire takes the lease of a release, waiting for a live owner. The context
 // it returns ends when the lease is lost.
@@ -124,7 +139,10 @@ func (l *Lease) consider(ctx context.Context, found *coordinationv1.Lease, seen 
 		return false, left, nil
 	}
 	former, err := owner.Decode(found.Annotations[annotation])
-	if err != nil {
+	switch {
+	case err != nil && o.Decided:
+		former = owner.Owner{Kind: "person", User: describe(found), Phase: "unknown"}
+	case err != nil:
 		return false, 0, undecidable(found, o, err.Error())
 	}
 	state := ""
@@ -132,11 +150,13 @@ func (l *Lease) consider(ctx context.Context, found *coordinationv1.Lease, seen 
 		state = o.JobState(ctx, former)
 	}
 	verdict, why := owner.Judge(now, owner.Observation{Renewed: now.Add(-owner.Expiry - time.Second), JobState: state})
-	switch verdict {
-	case owner.Alive:
+	switch {
+	case verdict == owner.Alive:
 		o.Log("release %s is held by %s: %s", o.Release, former, why)
 		return false, o.Renew, nil
-	case owner.Unknown:
+	case verdict == owner.Unknown && o.Decided:
+		why += "; " + o.Owner.User + " says that it has ended"
+	case verdict == owner.Unknown:
 		return false, 0, undecidable(found, o, why)
 	}
 	o.Log("taking release %s over from %s: %s", o.Release, former, why)
@@ -304,7 +324,7 @@ func held(l *coordinationv1.Lease, o Options) error {
 
 func undecidable(l *coordinationv1.Lease, o Options, why string) error {
 	return tool.Exit(tool.Undecidable, fmt.Errorf("it cannot be told whether the holder of release %q lives: %s", o.Release, why),
-		fmt.Sprintf("if it has ended: kubectl -n %s delete lease %s", o.Namespace, l.Name))
+		"once you have made sure that it has ended, a person runs: slipway-deploy recover --nobody-is-at-work, with the flags of this run")
 }
 
 func refused(err error) error {

@@ -1,0 +1,356 @@
+package helmrelease
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"helm.sh/helm/v3/pkg/chart"
+	"helm.sh/helm/v3/pkg/release"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"gitlab.com/slipway/slipway/pkg/kube"
+	"gitlab.com/slipway/slipway/tools/deploy/internal/mask"
+	"gitlab.com/slipway/slipway/tools/deploy/internal/tenancy"
+)
+
+// Look says how a plan is made.
+type Look struct {
+	// Lookup lets templates read the cluster. An unprotected ref may not have
+	// that: who writes the template would read with the job's rights.
+	Lookup bool
+	// Lenient plans are shown and not carried out: where the caller may not
+	// try a change at the server, it is worked out without it.
+	Lenient bool
+	// Kinds are brought by releases that come before this one.
+	Kinds map[schema.GroupKind]bool
+	// NewNamespace says that the release's namespace is made where it is missing.
+	NewNamespace bool
+}
+
+// Plan is what a release would do to the cluster. Nothing was changed for it.
+type Plan struct {
+	Spec     Spec
+	State    State
+	Problems []Problem // warnings among them
+
+	rel       *release.Release
+	crds      []change
+	changes   []change
+	hooks     []change
+	unmade    bool         // the release's namespace is not there yet
+	barred    map[key]bool // what a service may not bring, and nobody need try
+	masker    *mask.Masker
+	same      bool // what is rendered is what is stored
+	different bool // only in what is noted of its origin
+}
+
+// Plan renders a release once, compares it with what is stored and what is
+// live, and tries every change at the server as a dry run.
+func (c *Client) Plan(ctx context.Context, s Spec, l Look) (*Plan, error) {
+	state, err := c.Read(ctx, s.Namespace, s.Name)
+	if err != nil {
+		return nil, err
+	}
+	p := &Plan{Spec: s, State: state}
+	if p.masker, err = mask.New(s.Secrets); err != nil {
+		return nil, err
+	}
+	definitions, err := chartCRDs(s.Chart)
+	if err != nil {
+		return nil, err
+	}
+	if p.rel, err = c.render(ctx, s, state, l.Lookup, versionsOf(definitions)); err != nil {
+		return nil, p.mask(err)
+	}
+	p.compare()
+	if err := c.fill(ctx, p, l, definitions); err != nil {
+		return nil, p.mask(err)
+	}
+	for i := range p.Problems {
+		p.Problems[i].Message = p.masker.Text(p.Problems[i].Message)
+	}
+	return p, nil
+}
+
+// fill works out the changes and finds what stands against them.
+func (c *Client) fill(ctx context.Context, p *Plan, l Look, definitions []object) error {
+	wanted, err := c.objects(p.rel.Manifest, p.Spec.Namespace)
+	if err != nil {
+		return err
+	}
+	own(wanted, p.Spec.Name, p.Spec.Namespace)
+	hooks, err := c.planHooks(p.rel)
+	if err != nil {
+		return err
+	}
+	for _, o := range wanted {
+		if isCRD(o) {
+			definitions = append(definitions, o)
+		}
+	}
+	if err := c.place(definitions, p.Spec.Namespace); err != nil {
+		return err
+	}
+	all := slices.Concat(definitions, wanted)
+	for _, h := range hooks {
+		all = append(all, h.object)
+	}
+	for _, o := range all {
+		p.masker.LearnObject(o.Object)
+	}
+	p.tenant(all)
+	if p.unmade, err = c.namespace(ctx, p, l); err != nil {
+		return err
+	}
+	if p.crds, err = c.planCRDs(ctx, p, l, definitions); err != nil {
+		return err
+	}
+	olds, err := c.before(p.State, p.Spec.Namespace)
+	if err != nil {
+		return err
+	}
+	wanted = slices.DeleteFunc(wanted, isCRD)
+	if p.changes, err = c.differ(ctx, wanted, olds...); err != nil {
+		return err
+	}
+	p.hooks = hooks
+	p.known(l)
+	p.owned(olds)
+	p.size()
+	if err := c.try(ctx, p, p.changes, l); err != nil {
+		return err
+	}
+	if p.Unchanged() {
+		return nil // its hooks will not run
+	}
+	return c.try(ctx, p, p.hooks, l)
+}
+
+// before are the manifests that were asked for: of the deployed revision and
+// of what was tried since then. Definitions of kinds are left out: they go
+// their own way, and are never taken away.
+func (c *Client) before(s State, namespace string) ([][]object, error) {
+	var out [][]object
+	for _, r := range []*Revision{s.Deployed, s.Last} {
+		if r == nil || r.Status == string(release.StatusUninstalled) || len(out) > 0 && r == s.Deployed {
+			continue
+		}
+		list, err := c.objects(r.record.rel.Manifest, namespace)
+		if err != nil {
+			return nil, fmt.Errorf("reading revision %d: %w", r.Number, err)
+		}
+		out = append(out, slices.DeleteFunc(list, isCRD))
+	}
+	return out, nil
+}
+
+// try sends the changes as dry runs and notes what the server has against them.
+func (c *Client) try(ctx context.Context, p *Plan, changes []change, l Look) error {
+	brought, missing := map[string]bool{}, map[string]bool{p.Spec.Namespace: p.unmade}
+	for _, ch := range slices.Concat(p.changes, p.crds) {
+		if ch.action == Create {
+			brought[ch.GetName()] = true
+			missing[ch.GetName()] = missing[ch.GetName()] || ch.GetKind() == "Namespace"
+		}
+	}
+	found := make([]Problem, len(changes))
+	err := each(ctx, len(changes), func(i int) (err error) {
+		ch := &changes[i]
+		if ch.unknown || ch.checked || ch.GetName() == "" || ch.action == None || ch.action == Keep || missing[ch.GetNamespace()] || p.barred[ch.key()] {
+			return nil
+		}
+		found[i], err = c.tryOne(ctx, ch, func(name string) bool { return brought[name] }, l)
+		return err
+	})
+	p.find(found...)
+	return err
+}
+
+// find notes the problems that are some.
+func (p *Plan) find(found ...Problem) {
+	for _, f := range found {
+		if f.Class != "" {
+			p.Problems = append(p.Problems, f)
+		}
+	}
+}
+
+func (c *Client) tryOne(ctx context.Context, ch *change, brought func(string) bool, l Look) (Problem, error) {
+	out, err := c.send(ctx, ch, true)
+	if err == nil {
+		ch.checked = true
+		if ch.action != Delete {
+			ch.result = out
+		}
+		if ch.action == Update && sameObject(ch.live, out) {
+			ch.action, ch.result = None, ch.live
+		}
+		return Problem{}, nil
+	}
+	if apierrors.IsAlreadyExists(err) && ch.live == nil {
+		return Problem{}, nil // a hook of the last time, which is deleted first
+	}
+	if ch.action == Update {
+		if local, lerr := ch.patch.local(ch.live); lerr == nil {
+			ch.result = local
+		}
+	}
+	f, err := judge(ch, err, brought)
+	if f.Class == ClassRights && l.Lenient {
+		f.Class, f.Warning, f.Next = ClassUnchecked, true, ""
+		f.Message = "not tried at the server: " + f.Message
+	}
+	return f, err
+}
+
+// namespace looks whether the release's namespace is there.
+func (c *Client) namespace(ctx context.Context, p *Plan, l Look) (missing bool, err error) {
+	name := p.Spec.Namespace
+	_, err = c.cluster.Clientset().CoreV1().Namespaces().Get(ctx, name, metav1.GetOptions{})
+	switch {
+	case err == nil, kube.Denied(err): // whoever may not look is told by the first dry run
+		return false, nil
+	case !apierrors.IsNotFound(err):
+		return false, fmt.Errorf("looking for namespace %q: %w", name, err)
+	}
+	f := Problem{Class: ClassNamespace, Object: "Namespace " + name, Message: "it does not exist",
+		Next: "the tenancy release of the platform makes the namespaces of services"}
+	if l.NewNamespace {
+		f = Problem{Class: ClassUnchecked, Object: "Namespace " + name, Message: "it is made first, so nothing in it could be tried yet", Warning: true}
+	}
+	p.Problems = append(p.Problems, f)
+	return true, nil
+}
+
+// tenant holds a service to what a service may bring.
+func (p *Plan) tenant(list []object) {
+	p.barred = map[key]bool{}
+	if !p.Spec.Tenant {
+		return
+	}
+	for _, o := range list {
+		for _, why := range tenancy.Check(o.Unstructured, p.Spec.Namespace) {
+			p.barred[o.key()] = true
+			p.Problems = append(p.Problems, Problem{Class: ClassTenancy, Source: o.source, Object: o.key().String(), Message: why,
+				Next: "what a whole cluster shares is the platform project's, in its release set"})
+		}
+	}
+}
+
+// known names the kinds that the server does not know, and objects without a name.
+func (p *Plan) known(l Look) {
+	brought := p.Kinds()
+	for _, ch := range slices.Concat(p.changes, p.hooks) {
+		gk := ch.GroupVersionKind().GroupKind()
+		f := Problem{Source: ch.source, Object: ch.key().String()}
+		switch {
+		case ch.GetName() == "":
+			f.Class, f.Message = ClassInvalid, "the object has no name"
+		case !ch.unknown:
+			continue
+		case brought[gk] || l.Kinds[gk]:
+			f.Class, f.Message, f.Warning = ClassUnchecked, "its kind comes with the definitions of this set, so it could not be tried yet", true
+		default:
+			f = unknownKind(&ch)
+		}
+		p.Problems = append(p.Problems, f)
+	}
+}
+
+func unknownKind(ch *change) Problem {
+	gvk := ch.GroupVersionKind()
+	return Problem{Class: ClassKind, Source: ch.source, Object: ch.key().String(),
+		Message: fmt.Sprintf("the cluster does not know kind %s of %s", gvk.Kind, gvk.GroupVersion()),
+		Next:    "the release that brings the kind comes first; or the chart is for another version of Kubernetes"}
+}
+
+// owned finds objects that are another release's, or nobody's.
+func (p *Plan) owned(olds [][]object) {
+	if p.Spec.Adopt {
+		return
+	}
+	before := map[key]bool{}
+	for _, old := range olds {
+		for _, o := range old {
+			before[o.key()] = true
+		}
+	}
+	for _, ch := range p.changes {
+		if ch.live == nil || ch.action == Delete || ch.action == Keep {
+			continue
+		}
+		a := ch.live.GetAnnotations()
+		name, namespace := a[releaseName], a[releaseNamespace]
+		f := Problem{Class: ClassOwner, Source: ch.source, Object: ch.key().String(), Next: "take it over with slipway-deploy adopt, or take it out of one of the two"}
+		switch {
+		case name == p.Spec.Name && namespace == p.Spec.Namespace:
+			continue
+		case name != "":
+			f.Message = fmt.Sprintf("it belongs to release %s/%s", namespace, name)
+		case before[ch.key()]:
+			continue // somebody took our marks off it; they come back
+		default:
+			f.Message = "it exists already and belongs to no release"
+		}
+		p.Problems = append(p.Problems, f)
+	}
+}
+
+// compare finds out whether what is rendered is what is stored.
+func (p *Plan) compare() {
+	d := p.State.Deployed
+	if d == nil || d != p.State.Last || len(slices.DeleteFunc(slices.Clone(p.State.list), func(r stored) bool { return !r.deployed() })) > 1 {
+		return
+	}
+	was := d.record.rel
+	p.same = strings.TrimSpace(was.Manifest) == strings.TrimSpace(p.rel.Manifest) && equal(hooksOf(was), hooksOf(p.rel)) &&
+		equal(valuesOf(was), valuesOf(p.rel)) && was.Chart != nil && equal(origin(was.Chart, false), origin(p.rel.Chart, false))
+	p.different = p.same && !equal(origin(was.Chart, true), origin(p.rel.Chart, true))
+}
+
+// noted are the annotations of the chart that say what a revision was made of.
+const noted = "slipway.dev/"
+
+// origin is what a stored chart says of itself, with or without our own notes.
+func origin(c *chart.Chart, ours bool) map[string]any {
+	out := map[string]any{"name": c.Metadata.Name, "version": c.Metadata.Version, "app": c.Metadata.AppVersion}
+	for k, v := range c.Metadata.Annotations {
+		if strings.HasPrefix(k, noted) == ours {
+			out["annotation "+k] = v
+		}
+	}
+	return out
+}
+
+func valuesOf(rel *release.Release) map[string]any {
+	if rel.Config == nil {
+		return map[string]any{}
+	}
+	return rel.Config
+}
+
+// hooksOf are the hooks without what their last run left.
+func hooksOf(rel *release.Release) []release.Hook {
+	out := []release.Hook{}
+	for _, h := range rel.Hooks {
+		one := *h
+		one.LastRun = release.HookExecution{}
+		if len(one.DeletePolicies) == 0 { // Helm's default, written when it ran
+			one.DeletePolicies = []release.HookDeletePolicy{release.HookBeforeHookCreation}
+		}
+		out = append(out, one)
+	}
+	return out
+}
+
+func equal(a, b any) bool {
+	x, xerr := json.Marshal(a)
+	y, yerr := json.Marshal(b)
+	return xerr == nil && yerr == nil && bytes.Equal(x, y)
+}

@@ -1,0 +1,55 @@
+package helmrelease
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"helm.sh/helm/v3/pkg/action"
+)
+
+// Rollback puts a release back to a revision and waits until it is ready.
+func (c *Client) Rollback(ctx context.Context, namespace, name string, to int, w Wait) (Outcome, error) {
+	cfg, own, err := c.helm(ctx, namespace, w)
+	if err != nil {
+		return Outcome{}, err
+	}
+	r := action.NewRollback(cfg)
+	r.Version, r.MaxHistory = to, maxHistory
+	r.Wait, r.WaitForJobs, r.Timeout = true, true, w.Timeout
+	err = r.Run(name)
+	o := own.outcome()
+	if err != nil {
+		err = rollbackError(ctx, name, to, o, err)
+		return o, errors.Join(err, c.endRollback(ctx, namespace, name, err))
+	}
+	state, err := c.Read(ctx, namespace, name)
+	if err != nil {
+		return o, err
+	}
+	o.Revision = state.Last.Number
+	return o, nil
+}
+
+func rollbackError(ctx context.Context, name string, to int, o Outcome, err error) error {
+	switch {
+	case ctx.Err() != nil:
+		err = context.Cause(ctx)
+	case o.Failure != nil:
+		err = o.Failure
+	}
+	return fmt.Errorf("rolling %q back to revision %d: %w", name, to, denied(err))
+}
+
+// endRollback marks a rollback that failed. Helm leaves it pending for ever
+// where it was a hook that failed.
+func (c *Client) endRollback(ctx context.Context, namespace, name string, cause error) error {
+	if ctx.Err() != nil {
+		return nil // whoever holds the release marks it, with time of their own
+	}
+	state, err := c.Read(ctx, namespace, name)
+	if err != nil || state.Last == nil || !state.Last.Pending {
+		return err
+	}
+	return c.MarkFailed(ctx, namespace, name, state.Last.Number, cause.Error())
+}
