@@ -165,14 +165,14 @@ func TestHookThatCannotStart(t *testing.T) {
 
 func TestAdopt(t *testing.T) {
 	w := newWorld(t)
-	make := func(name string, annotations map[string]string) {
+	create := func(name string, annotations map[string]string) {
 		t.Helper()
 		_, err := w.client.CoreV1().ConfigMaps(w.namespace).Create(t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: name, Annotations: annotations},
 			Data: map[string]string{"made": "by hand"}}, metav1.CreateOptions{})
 		w.must(err)
 	}
-	make("orders", nil)
-	make("old", map[string]string{"meta.helm.sh/release-name": "gone", "meta.helm.sh/release-namespace": w.namespace})
+	create("orders", nil)
+	create("old", map[string]string{"meta.helm.sh/release-name": "gone", "meta.helm.sh/release-namespace": w.namespace})
 	for _, name := range []string{"orders", "old"} {
 		w.write("chart/templates/"+name+".yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: "+name+"}\ndata: {made: by the chart}\n")
 	}
@@ -198,7 +198,7 @@ func TestAdopt(t *testing.T) {
 	w.run(0, "apply", "--environment", "dev")
 
 	// An object of a release that is there stays its own.
-	make("theirs", map[string]string{"meta.helm.sh/release-name": "orders", "meta.helm.sh/release-namespace": w.namespace})
+	create("theirs", map[string]string{"meta.helm.sh/release-name": "orders", "meta.helm.sh/release-namespace": w.namespace})
 	w.write("set/releases.yaml", "apiVersion: slipway/v1\nkind: ReleaseSet\nreleases:\n  - {name: other, namespace: "+w.namespace+", chart: {path: other}}\n")
 	w.write("set/other/Chart.yaml", "apiVersion: v2\nname: other\nversion: 1.0.0\n")
 	w.run(0, "apply", "--set", "set/releases.yaml", "--cluster", "nonprod")
