@@ -104,7 +104,7 @@ func TestKillSchedule(t *testing.T) {
 	pending := met{"pending-install": {}, "pending-upgrade": {}, "pending-rollback": {}}
 	for _, c := range scenarios() {
 		t.Run(c.name, func(t *testing.T) {
-			r, err := faultproxy.Schedule{Sample: faultproxy.Sample(3), Seed: 1, Progress: t.Logf,
+			r, err := faultproxy.Schedule{Sample: faultproxy.Sample(2), Seed: 1, Progress: t.Logf,
 				World: func(context.Context, int) (*faultproxy.World, error) {
 					w := newWorld(t)
 					w.write("chart/templates/config.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: orders}\ndata: {greeting: {{ .Values.greeting | quote }}}\n")

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -107,14 +108,22 @@ func TestUninstall(t *testing.T) {
 // the next run ends it.
 func TestUninstallGoesOn(t *testing.T) {
 	w := newWorld(t)
-	service, err := os.ReadFile(filepath.Join(w.dir, "slipway.yaml"))
-	w.must(err)
-	w.write("slipway.yaml", strings.Replace(string(service), "timeout: 60s", "timeout: 5s", 1))
 	w.write("chart/templates/held.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: held, finalizers: [example.com/hold]}\n")
 	w.run(0, "apply", "--environment", "dev")
-	_, log := w.run(6, "uninstall", "--environment", "dev")
-	if !strings.Contains(log, "not deleted after 5s") || w.statuses() != "uninstalled" {
-		t.Errorf("history %q\n%s", w.statuses(), log)
+	held, err := w.client.CoreV1().ConfigMaps(w.namespace).Watch(t.Context(), metav1.ListOptions{FieldSelector: "metadata.name=held"})
+	w.must(err)
+	defer held.Stop()
+	cmd, _, log := w.command("uninstall", "--environment", "dev")
+	w.must(cmd.Start())
+	for ev := range held.ResultChan() {
+		if cm, ok := ev.Object.(*corev1.ConfigMap); ok && cm.DeletionTimestamp != nil {
+			break
+		}
+	}
+	w.must(cmd.Process.Signal(syscall.SIGTERM))
+	_ = cmd.Wait()
+	if got := cmd.ProcessState.ExitCode(); got != 130 || w.statuses() != "failed" || !strings.Contains(log.String(), "was uninstalling and is marked failed") {
+		t.Errorf("exit code %d, history %q\n%s", got, w.statuses(), log)
 	}
 	_, err = w.client.CoreV1().ConfigMaps(w.namespace).Patch(t.Context(), "held", "application/merge-patch+json", []byte(`{"metadata":{"finalizers":null}}`), metav1.PatchOptions{})
 	w.must(err)
