@@ -7,13 +7,18 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// dead leaves a release as a killed run does: pending, under its lease.
+// dead leaves a release as a killed run does: pending, under its lease, and
+// with its pods on their way.
 func (w *world) dead(status string) {
 	w.t.Helper()
 	w.values("greeting: never\nscheduler: none")
 	cmd, _, _ := w.command("apply", "--environment", "dev")
 	w.must(cmd.Start())
 	w.pending(status)
+	pods, err := w.client.CoreV1().Pods(w.namespace).Watch(w.t.Context(), metav1.ListOptions{FieldSelector: "spec.schedulerName=none"})
+	w.must(err)
+	defer pods.Stop()
+	<-pods.ResultChan()
 	w.must(cmd.Process.Kill())
 	_ = cmd.Wait()
 }

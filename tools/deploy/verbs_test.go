@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -107,14 +108,22 @@ func TestUninstall(t *testing.T) {
 // the next run ends it.
 func TestUninstallGoesOn(t *testing.T) {
 	w := newWorld(t)
-	service, err := os.ReadFile(filepath.Join(w.dir, "slipway.yaml"))
-	w.must(err)
-	w.write("slipway.yaml", strings.Replace(string(service), "timeout: 60s", "timeout: 5s", 1))
 	w.write("chart/templates/held.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: held, finalizers: [example.com/hold]}\n")
 	w.run(0, "apply", "--environment", "dev")
-	_, log := w.run(6, "uninstall", "--environment", "dev")
-	if !strings.Contains(log, "not deleted after 5s") || w.statuses() != "uninstalled" {
-		t.Errorf("history %q\n%s", w.statuses(), log)
+	held, err := w.client.CoreV1().ConfigMaps(w.namespace).Watch(t.Context(), metav1.ListOptions{FieldSelector: "metadata.name=held"})
+	w.must(err)
+	defer held.Stop()
+	cmd, _, log := w.command("uninstall", "--environment", "dev")
+	w.must(cmd.Start())
+	for ev := range held.ResultChan() {
+		if cm, ok := ev.Object.(*corev1.ConfigMap); ok && cm.DeletionTimestamp != nil {
+			break
+		}
+	}
+	w.must(cmd.Process.Signal(syscall.SIGTERM))
+	_ = cmd.Wait()
+	if got := cmd.ProcessState.ExitCode(); got != 130 || w.statuses() != "failed" || !strings.Contains(log.String(), "was uninstalling and is marked failed") {
+		t.Errorf("exit code %d, history %q\n%s", got, w.statuses(), log)
 	}
 	_, err = w.client.CoreV1().ConfigMaps(w.namespace).Patch(t.Context(), "held", "application/merge-patch+json", []byte(`{"metadata":{"finalizers":null}}`), metav1.PatchOptions{})
 	w.must(err)
@@ -165,14 +174,14 @@ func TestHookThatCannotStart(t *testing.T) {
 
 func TestAdopt(t *testing.T) {
 	w := newWorld(t)
-	make := func(name string, annotations map[string]string) {
+	create := func(name string, annotations map[string]string) {
 		t.Helper()
 		_, err := w.client.CoreV1().ConfigMaps(w.namespace).Create(t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: name, Annotations: annotations},
 			Data: map[string]string{"made": "by hand"}}, metav1.CreateOptions{})
 		w.must(err)
 	}
-	make("orders", nil)
-	make("old", map[string]string{"meta.helm.sh/release-name": "gone", "meta.helm.sh/release-namespace": w.namespace})
+	create("orders", nil)
+	create("old", map[string]string{"meta.helm.sh/release-name": "gone", "meta.helm.sh/release-namespace": w.namespace})
 	for _, name := range []string{"orders", "old"} {
 		w.write("chart/templates/"+name+".yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: "+name+"}\ndata: {made: by the chart}\n")
 	}
@@ -198,7 +207,7 @@ func TestAdopt(t *testing.T) {
 	w.run(0, "apply", "--environment", "dev")
 
 	// An object of a release that is there stays its own.
-	make("theirs", map[string]string{"meta.helm.sh/release-name": "orders", "meta.helm.sh/release-namespace": w.namespace})
+	create("theirs", map[string]string{"meta.helm.sh/release-name": "orders", "meta.helm.sh/release-namespace": w.namespace})
 	w.write("set/releases.yaml", "apiVersion: slipway/v1\nkind: ReleaseSet\nreleases:\n  - {name: other, namespace: "+w.namespace+", chart: {path: other}}\n")
 	w.write("set/other/Chart.yaml", "apiVersion: v2\nname: other\nversion: 1.0.0\n")
 	w.run(0, "apply", "--set", "set/releases.yaml", "--cluster", "nonprod")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -152,16 +153,32 @@ func (c *Client) send(ctx context.Context, ch *change, dry bool) (out *unstructu
 		case Update:
 			out, err = resource.Patch(ctx, ch.GetName(), ch.patch.kind, ch.patch.body, metav1.PatchOptions{DryRun: dryRun, FieldManager: manager, FieldValidation: validation})
 		case Delete:
+			if dry { // in the address, where an audit and a proxy see that it is one
+				err = c.cluster.Clientset().CoreV1().RESTClient().Delete().AbsPath(pathOf(ch.object)).Param("dryRun", metav1.DryRunAll).Do(ctx).Error()
+				break
+			}
 			background := metav1.DeletePropagationBackground
 			uid := ch.live.GetUID()
-			err = resource.Delete(ctx, ch.GetName(), metav1.DeleteOptions{DryRun: dryRun, PropagationPolicy: &background, Preconditions: &metav1.Preconditions{UID: &uid}})
-			if apierrors.IsNotFound(err) {
-				err = nil
-			}
+			err = resource.Delete(ctx, ch.GetName(), metav1.DeleteOptions{PropagationPolicy: &background, Preconditions: &metav1.Preconditions{UID: &uid}})
+		}
+		if ch.action == Delete && apierrors.IsNotFound(err) {
+			err = nil
 		}
 		return err
 	})
 	return out, err
+}
+
+// pathOf is the address of an object.
+func pathOf(o object) string {
+	parts := []string{"", "apis", o.gvr.Group, o.gvr.Version}
+	if o.gvr.Group == "" {
+		parts = []string{"", "api", o.gvr.Version}
+	}
+	if ns := o.GetNamespace(); ns != "" {
+		parts = append(parts, "namespaces", ns)
+	}
+	return strings.Join(append(parts, o.gvr.Resource, o.GetName()), "/")
 }
 
 // carryOut sends the changes, one kind after the other in Helm's order and the

@@ -74,7 +74,7 @@ func TestOriginIsNotedInPlace(t *testing.T) {
 	s.Chart.Annotate("slipway.dev/commit", "one")
 	w.apply(s)
 	s.Chart.Annotate("slipway.dev/commit", "two")
-	p := w.plan(s)
+	p, late := w.plan(s), w.plan(s)
 	if !p.Unchanged() || !p.NewOrigin() {
 		t.Fatalf("unchanged %v, new origin %v", p.Unchanged(), p.NewOrigin())
 	}
@@ -89,7 +89,7 @@ func TestOriginIsNotedInPlace(t *testing.T) {
 		t.Error("it was not noted")
 	}
 	// Whoever read the record before somebody else wrote to it writes nothing.
-	if _, err := w.client.NoteOrigin(t.Context(), p); err == nil {
+	if _, err := w.client.NoteOrigin(t.Context(), late); err == nil {
 		t.Error("a record was overwritten that had changed since")
 	}
 }
@@ -283,6 +283,8 @@ func TestHelmGoesOnWithIt(t *testing.T) {
 	getter := w.cluster.RESTClientGetter(t.Context())
 	cfg := &action.Configuration{}
 	w.must(cfg.Init(getter, w.namespace, "secret", t.Logf))
+	plain := helmkube.New(getter)
+	plain.Namespace, cfg.KubeClient = w.namespace, plain
 	helmkube.ManagedFieldsManager = "helm"
 	r := action.NewRollback(cfg)
 	r.Version = 1

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"strings"
 
 	"helm.sh/helm/v3/pkg/action"
@@ -127,7 +128,7 @@ func (c *Client) capabilities(brought []string) (*chartutil.Capabilities, error)
 // was read once serves every release and every second look.
 func clone(c *chart.Chart) *chart.Chart {
 	meta := *c.Metadata
-	meta.Dependencies = nil
+	meta.Annotations, meta.Dependencies = maps.Clone(c.Metadata.Annotations), nil
 	for _, d := range c.Metadata.Dependencies {
 		if d != nil {
 			one := *d

@@ -69,11 +69,15 @@ func (c *Client) Read(ctx context.Context, namespace, name string) (State, error
 // records lists what is stored of a release, the newest first.
 func (c *Client) records(ctx context.Context, namespace, name string) ([]stored, error) {
 	var list metav1.PartialObjectMetadataList
-	raw, err := c.cluster.Clientset().CoreV1().RESTClient().Get().Namespace(namespace).Resource("secrets").
+	result := c.cluster.Clientset().CoreV1().RESTClient().Get().Namespace(namespace).Resource("secrets").
 		SetHeader("Accept", "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1").
-		VersionedParams(&metav1.ListOptions{LabelSelector: selector(name)}, scheme.ParameterCodec).Do(ctx).Raw()
+		VersionedParams(&metav1.ListOptions{LabelSelector: selector(name)}, scheme.ParameterCodec).Do(ctx)
+	err := result.Error() // Raw does not read what the server says of a refusal
 	if err == nil {
-		err = json.Unmarshal(raw, &list)
+		var raw []byte
+		if raw, err = result.Raw(); err == nil {
+			err = json.Unmarshal(raw, &list)
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading release %q: %w", name, denied(err))
