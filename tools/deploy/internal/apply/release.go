@@ -19,6 +19,8 @@ import (
 	"gitlab.com/slipway/slipway/pkg/report"
 	"gitlab.com/slipway/slipway/pkg/rollout"
 	"gitlab.com/slipway/slipway/pkg/tool"
+	"gitlab.com/slipway/slipway/tools/deploy/internal/diff"
+	"gitlab.com/slipway/slipway/tools/deploy/internal/evidence"
 	"gitlab.com/slipway/slipway/tools/deploy/internal/helmrelease"
 	"gitlab.com/slipway/slipway/tools/deploy/internal/lease"
 )
@@ -137,7 +139,7 @@ func (j *job) locked(ctx context.Context, held *lease.Lease, step Stepper) error
 	var outcome helmrelease.Outcome
 	err = step(ctx, "apply release "+j.request.Name, func(ctx context.Context) error {
 		outcome, err = j.client.Apply(ctx, j.request.Spec, j.wait())
-		j.evidence(outcome, err)
+		j.evidence(ctx, outcome, err)
 		return err
 	})
 	j.result.Revision, j.result.Ready, j.result.Objects = outcome.Revision, outcome.Ready.Seconds(), outcome.Objects
@@ -199,28 +201,70 @@ func unlock(r Request, s helmrelease.State) string {
 	return fmt.Sprintf("kubectl -n %s delete secret sh.helm.release.v1.%s.v%d", r.Namespace, r.Name, s.Last.Number)
 }
 
-// evidence keeps why it failed, before anything is put back.
-func (j *job) evidence(o helmrelease.Outcome, err error) {
-	if err == nil {
-		return
-	}
+// evidence keeps why it failed, before anything is put back: in the log, in the
+// report, and as a file that status --why reads. Where it cannot be kept, that
+// is told, and what was to be put back is put back all the same.
+func (j *job) evidence(ctx context.Context, o helmrelease.Outcome, err error) {
+	run := j.deps.Run
 	findings := o.Findings
 	if o.Failure != nil && len(findings) == 0 {
 		findings = []rollout.Finding{o.Failure.Finding}
 	}
 	for i, f := range findings {
 		level := "error"
-		if f.Transient || i > 0 {
+		if f.Transient || i > 0 || err == nil {
 			level = "warning"
 		}
-		j.deps.Run.Report.Find(report.Finding{Level: level, Class: f.Class, Object: f.Workload.String(), Message: f.Sentence(), Evidence: f.LogTail, Next: f.Next})
-		if f.LogTail != "" && i == 0 {
-			j.deps.Run.Log.Printf("last lines of container %s of pod %s:", f.Container, f.Pod)
+		run.Report.Find(report.Finding{Level: level, Class: f.Class, Object: f.Workload.String(), Message: f.Sentence(), Evidence: f.LogTail, Next: f.Next})
+		if err == nil {
+			run.Log.Printf("warning: %s", f.Sentence())
+		}
+		if err != nil && f.LogTail != "" && i == 0 {
+			run.Log.Printf("last lines of container %s of pod %s:", f.Container, f.Pod)
 			for _, line := range strings.Split(strings.TrimSpace(f.LogTail), "\n") {
-				j.deps.Run.Log.Printf("  | %s", line)
+				run.Log.Printf("  | %s", line)
 			}
 		}
 	}
+	if err == nil || len(o.Waited.Evidence) == 0 {
+		return
+	}
+	file, serr := evidence.Save(run.ReportDir, j.bundle(ctx, o, err), run.Log.Mask)
+	if serr != nil {
+		run.Log.Printf("%s: the evidence is not saved: %v", j.request.Name, serr)
+		return
+	}
+	run.Log.Printf("%s: the evidence is saved; slipway-deploy status --why --evidence %s", j.request.Name, file)
+}
+
+// bundle is what is saved of a wait that ended badly.
+func (j *job) bundle(ctx context.Context, o helmrelease.Outcome, err error) rollout.Bundle {
+	r := j.request
+	b := rollout.Bundle{Release: r.Name, Namespace: r.Namespace, Revision: o.Revision, Start: o.Waited.Start.UTC(), Saved: time.Now().UTC(), Objects: o.Waited.Objects,
+		Evidence: o.Waited.Evidence, Notes: o.Waited.Notes, Error: err.Error(), Versions: map[string]string{"slipway-deploy": j.deps.Run.Report.Version, "chart": j.result.Chart}}
+	// The run may have been told to end: what is still asked is bounded.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	if d, derr := j.deps.Cluster.Discovery(); derr == nil {
+		if v, verr := d.ServerVersion(); verr == nil {
+			b.Versions["kubernetes"] = v.GitVersion
+		}
+	}
+	state, rerr := j.client.Read(ctx, r.Namespace, r.Name)
+	if rerr != nil || state.Last == nil {
+		b.Notes = append(b.Notes, fmt.Sprintf("what the release changed is not known: %v", rerr))
+		return b
+	}
+	before := ""
+	if j.before.Deployed != nil {
+		before = j.before.Deployed.Manifest
+	}
+	changes, derr := diff.Manifests(before, state.Last.Manifest)
+	if derr != nil {
+		b.Notes = append(b.Notes, fmt.Sprintf("what the release changed is not known: %v", derr))
+	}
+	b.Diff = diff.Text(changes)
+	return b
 }
 
 func (j *job) putBack(ctx context.Context, cause error, step Stepper) error {
@@ -243,7 +287,7 @@ func (j *job) putBack(ctx context.Context, cause error, step Stepper) error {
 	to := j.before.Deployed.Number
 	err := step(ctx, fmt.Sprintf("restore revision %d of %s", to, r.Name), func(ctx context.Context) error {
 		o, err := j.client.Rollback(ctx, r.Namespace, r.Name, to, j.wait())
-		j.evidence(o, err)
+		j.evidence(ctx, o, err)
 		if err == nil {
 			j.result.Revision = o.Revision
 			err = j.readBack(ctx)

@@ -12,12 +12,12 @@ import (
 	"path"
 	"sort"
 	"strings"
-	"time"
 
 	"helm.sh/helm/v3/pkg/action"
 	"helm.sh/helm/v3/pkg/chart"
 	"helm.sh/helm/v3/pkg/chart/loader"
 	"helm.sh/helm/v3/pkg/release"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
 
 	"gitlab.com/slipway/slipway/pkg/rollout"
@@ -163,15 +163,11 @@ func (c *Client) Render(ctx context.Context, s Spec, upgrade bool) (string, erro
 	return manifestOf(rel), nil
 }
 
-// Look judges the objects of a stored revision once they are listed, without
-// waiting for anything to become ready.
-func (c *Client) Look(ctx context.Context, namespace string, r Revision, timeout time.Duration) ([]rollout.State, []rollout.Finding, error) {
+// Objects are the objects of a stored revision, as a wait takes them.
+func (r Revision) Objects(namespace string) ([]*unstructured.Unstructured, error) {
 	docs, err := documents(r.Manifest)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	result, err := c.watcher.Look(ctx, rollout.Objects(docs, namespace))
-	return result.Objects, result.Findings, denied(err)
+	return rollout.Objects(docs, namespace), nil
 }
