@@ -12,8 +12,12 @@ import (
 	"syscall"
 )
 
-// killTests is what the kill schedules of the programs are called.
-const killTests = "^TestKillSchedule"
+// killTests is what the kill schedules of the programs are called; programTests
+// are all tests of theirs that count.
+const (
+	killTests    = "^TestKillSchedule"
+	programTests = "^Test(KillSchedule|SlowStarts)"
+)
 
 // script runs the tests of a program in a sandbox that is stopped at the end.
 // No test may live on an identity that stands in the environment.
@@ -25,7 +29,7 @@ eval "$(bin/sandbox env)"
 unset AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_ENDPOINT_URL AWS_REGION KUBECONFIG
 go test -p 1 -count=1 -v -timeout 60m -run "$1" "$2"`
 
-// programs measures the kill schedule of a program: its tests try every point
+// programs measures the kill schedules and the like of a program: its tests try every point
 // where the variable SLIPWAY_CHAOS names a file, and write their figures there.
 // A test that missed a point fails, which is a figure and no error.
 func programs(tool string) func(context.Context, string) ([]row, error) {
@@ -36,7 +40,7 @@ func programs(tool string) func(context.Context, string) ([]row, error) {
 		}
 		defer func() { _ = os.RemoveAll(scratch) }()
 		figures := filepath.Join(scratch, "figures")
-		cmd := exec.CommandContext(ctx, "bash", "-c", script, "chaos", killTests, "./tools/"+tool+"/...")
+		cmd := exec.CommandContext(ctx, "bash", "-c", script, "chaos", programTests, "./tools/"+tool+"/...")
 		cmd.Dir, cmd.Stdout, cmd.Stderr = root, os.Stderr, os.Stderr
 		cmd.Env = append(os.Environ(), "SLIPWAY_CHAOS="+figures, "SLIPWAY_SANDBOX="+filepath.Join(scratch, "sandbox"))
 		// With all it started: the shell stops the sandbox when its tests are gone.

@@ -183,3 +183,26 @@ func TestStale(t *testing.T) {
 		}
 	}
 }
+
+// A volume that the cluster itself fills is waited for longer than one that the
+// release refers to wrongly; what failed before it was mounted is over.
+func TestMounts(t *testing.T) {
+	for text, grace := range map[string]time.Duration{
+		`MountVolume.SetUp failed for volume "data" : configmap "missing" not found`:                                                     graceMissing,
+		`MountVolume.SetUp failed for volume "tls" : secret "orders-tls" not found`:                                                      graceMissing,
+		`MountVolume.SetUp failed for volume "data" : configmap references non-existent config key: app.conf`:                            graceMissing,
+		`MountVolume.SetUp failed for volume "kube-api-access-6hmsc" : configmap "kube-root-ca.crt" not found`:                           graceNode,
+		`MountVolume.SetUp failed for volume "data" : failed to sync configmap cache: timed out waiting for the condition`:               graceNode,
+		`MountVolume.MountDevice failed for volume "pvc-1" : rpc error: code = Internal desc = disk "vol-1" not found in the right zone`: graceNode,
+	} {
+		p := podWith(corev1.ContainerStatus{Name: "app", State: waiting("ContainerCreating", "").State})
+		e := Evidence{Pods: []*corev1.Pod{p}, Events: []*corev1.Event{event("p", "FailedMount", text)}}
+		if got := Diagnose(e); len(got) != 1 || got[0].Class != ClassVolume || got[0].Grace != grace {
+			t.Errorf("%s: %+v", text, got)
+		}
+		p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReadyToStartContainers, Status: corev1.ConditionTrue}}
+		if got := Diagnose(e); len(got) > 0 {
+			t.Errorf("mounted after %s: %+v", text, got)
+		}
+	}
+}

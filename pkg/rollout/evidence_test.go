@@ -37,7 +37,7 @@ func TestBundleIsDiagnosedAnew(t *testing.T) {
 		t.Errorf("findings %+v", got)
 	}
 	for i := range got {
-		got[i].Since, want[i].Since = want[i].Since, want[i].Since // JSON keeps seconds
+		got[i].Since = want[i].Since // JSON keeps seconds, in UTC
 		if !reflect.DeepEqual(got[i], want[i]) {
 			t.Errorf("got  %+v\nwant %+v", got[i], want[i])
 		}

@@ -98,6 +98,8 @@ func mounts(e Evidence, p *corev1.Pod) []Finding {
 		switch {
 		case reason == "FailedCreatePodSandBox":
 			f.Class, f.Message, f.Next = ClassNode, "its node cannot set the pod up: "+ev.Message, "look at the node's network and runtime"
+		case strings.Contains(ev.Message, "kube-root-ca.crt"), strings.Contains(ev.Message, "failed to sync"):
+			f.Message, f.Next = "a volume cannot be mounted yet: "+ev.Message, "nothing is wrong with the release: the cluster itself makes what it names"
 		case strings.Contains(ev.Message, "references non-existent") && strings.Contains(ev.Message, "key"):
 			f.Grace, f.Next = graceMissing, "add the key to the secret or config map, or correct the reference"
 		case strings.Contains(ev.Message, "configmap \"") && strings.Contains(ev.Message, "not found"), strings.Contains(ev.Message, "secret \"") && strings.Contains(ev.Message, "not found"):
