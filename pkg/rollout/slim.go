@@ -11,7 +11,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/types"
 )
 
 // templateDigest is the annotation that stands in the caches for the template
@@ -126,7 +125,7 @@ func slimCustom(u *unstructured.Unstructured) *unstructured.Unstructured {
 	out := &unstructured.Unstructured{Object: map[string]any{"apiVersion": u.GetAPIVersion(), "kind": u.GetKind()}}
 	out.SetName(u.GetName())
 	out.SetNamespace(u.GetNamespace())
-	out.SetUID(types.UID(u.GetUID()))
+	out.SetUID(u.GetUID())
 	out.SetResourceVersion(u.GetResourceVersion())
 	out.SetGeneration(u.GetGeneration())
 	status, _, _ := unstructured.NestedMap(u.Object, "status")
