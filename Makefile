@@ -33,8 +33,8 @@ lint: sandbox ## go vet, formatting and golangci-lint
 generate: ## everything that is generated: schemas/ (the tests fail where it is stale)
 	@SLIPWAY_GENERATE=1 go test -count=1 -run Schema ./pkg/... ./tools/...
 
-fixtures: ## what a real kubelet makes of failures, recorded anew on the sandbox's real node (pkg/rollout/testdata/kubelet)
-	@cd sandbox && SLIPWAY_RECORD=1 go test -count=1 -run 'RealNodeFails' ./internal/failures
+fixtures: ## what a real kubelet makes of failures, recorded anew on the sandbox's real node (pkg/rollout/testdata)
+	@cd sandbox && SLIPWAY_RECORD=1 go test -count=1 -run 'RealNode(Fails|Situations)' ./internal/failures
 
 bench: build sandbox ## benchmarks side by side with the peers (ONLY=chain picks one)
 	@cd bench && go run . -only "$(ONLY)"

@@ -12,8 +12,12 @@ import (
 	"syscall"
 )
 
-// killTests is what the kill schedules of the programs are called.
-const killTests = "^TestKillSchedule"
+// killTests is what the kill schedules of the programs are called; programTests
+// are all tests of theirs that count.
+const (
+	killTests    = "^TestKillSchedule"
+	programTests = "^Test(KillSchedule|SlowStarts)"
+)
 
 // script runs the tests of a program in a sandbox that is stopped at the end.
 // No test may live on an identity that stands in the environment.
@@ -25,7 +29,7 @@ eval "$(bin/sandbox env)"
 unset AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_ENDPOINT_URL AWS_REGION KUBECONFIG
 go test -p 1 -count=1 -v -timeout 60m -run "$1" "$2"`
 
-// programs measures the kill schedule of a program.
+// programs measures the kill schedules and the like of a program.
 func programs(tool string) func(context.Context, string) ([]row, error) {
 	return func(ctx context.Context, root string) ([]row, error) {
 		scratch, err := os.MkdirTemp("", "slipway-chaos-")
@@ -33,7 +37,7 @@ func programs(tool string) func(context.Context, string) ([]row, error) {
 			return nil, fmt.Errorf("making a folder for the figures: %w", err)
 		}
 		defer func() { _ = os.RemoveAll(scratch) }()
-		cmd := exec.CommandContext(ctx, "bash", "-c", script, "chaos", killTests, "./tools/"+tool+"/...")
+		cmd := exec.CommandContext(ctx, "bash", "-c", script, "chaos", programTests, "./tools/"+tool+"/...")
 		cmd.Dir, cmd.Env = root, append(os.Environ(), "SLIPWAY_SANDBOX="+filepath.Join(scratch, "sandbox"))
 		return figures(cmd, filepath.Join(scratch, "figures"))
 	}

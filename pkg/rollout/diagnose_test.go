@@ -42,7 +42,7 @@ func TestDiagnose(t *testing.T) {
 		p.Spec.RestartPolicy, p.Status = corev1.RestartPolicyNever, corev1.PodStatus{Phase: corev1.PodFailed, Reason: reason, ContainerStatuses: s}
 		return Evidence{Live: p, Pods: []*corev1.Pod{p}}
 	}
-	ended := func(code int32, reason string) corev1.ContainerStatus {
+	over := func(code int32, reason string) corev1.ContainerStatus {
 		return corev1.ContainerStatus{Name: "app", State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: code, Reason: reason}}}
 	}
 	for name, c := range map[string]struct {
@@ -62,7 +62,7 @@ func TestDiagnose(t *testing.T) {
 		"crash loop":           {Evidence{Pods: []*corev1.Pod{podWith(crashed)}}, ClassCrash, 0, false, "exit code 3"},
 		"out of memory":        {Evidence{Pods: []*corev1.Pod{podWith(oom)}}, ClassMemory, 0, false, "memory"},
 		"one restart is none":  {Evidence{Pods: []*corev1.Pod{podWith(onceRestarted)}}, "", 0, false, ""},
-		"a job tries again":    {Evidence{Pods: []*corev1.Pod{ofJob}}, "", 0, false, ""},
+		"a job tries again":    {Evidence{Pods: []*corev1.Pod{ofJob}}, ClassCrash, 0, true, "exit code 3"},
 		"no node":              {Evidence{Pods: []*corev1.Pod{pending}}, ClassSchedule, 2 * time.Minute, false, "0/3 nodes"},
 		"autoscaler at work":   {Evidence{Pods: []*corev1.Pod{pending}, Events: []*corev1.Event{event("p", "TriggeredScaleUp", "")}}, ClassSchedule, 2 * time.Minute, true, "0/3 nodes"},
 		"quota": {Evidence{ReplicaSets: []*appsv1.ReplicaSet{{Status: appsv1.ReplicaSetStatus{Conditions: []appsv1.ReplicaSetCondition{
@@ -72,9 +72,9 @@ func TestDiagnose(t *testing.T) {
 		"refused stateful set": {Evidence{Live: &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{UID: "s"}}, Events: []*corev1.Event{event("s", "FailedCreate", "violates PodSecurity")}}, ClassAdmission, 2 * time.Second, false, "PodSecurity"},
 		"failed job": {Evidence{Live: &batchv1.Job{Status: batchv1.JobStatus{Conditions: []batchv1.JobCondition{
 			{Type: batchv1.JobFailed, Status: corev1.ConditionTrue, Reason: "BackoffLimitExceeded"}}}}}, ClassJob, 0, false, "BackoffLimitExceeded"},
-		"failed hook":         {failed("", ended(0, "Completed"), ended(3, "Error")), ClassCrash, 0, false, "exit code 3"},
-		"hook out of memory":  {failed("", ended(137, "OOMKilled")), ClassMemory, 0, false, "memory"},
-		"hook does not start": {failed("", ended(128, "StartError")), ClassCrash, 0, false, "StartError"},
+		"failed hook":         {failed("", over(0, "Completed"), over(3, "Error")), ClassCrash, 0, false, "exit code 3"},
+		"hook out of memory":  {failed("", over(137, "OOMKilled")), ClassMemory, 0, false, "memory"},
+		"hook does not start": {failed("", over(128, "StartError")), ClassConfig, 0, false, "StartError"},
 		"evicted hook":        {failed("Evicted"), ClassNode, 0, false, "no controller makes another: Evicted"},
 		"old event":           {Evidence{Live: &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{UID: "s"}}, Start: time.Now().Add(time.Hour), Events: []*corev1.Event{event("s", "FailedCreate", "x")}}, "", 0, false, ""},
 	} {
@@ -180,6 +180,29 @@ func TestStale(t *testing.T) {
 	} {
 		if got := stale(c.live, c.wanted); got != c.want {
 			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+	}
+}
+
+// A volume that the cluster itself fills is waited for longer than one that the
+// release refers to wrongly; what failed before it was mounted is over.
+func TestMounts(t *testing.T) {
+	for text, grace := range map[string]time.Duration{
+		`MountVolume.SetUp failed for volume "data" : configmap "missing" not found`:                                                     graceMissing,
+		`MountVolume.SetUp failed for volume "tls" : secret "orders-tls" not found`:                                                      graceMissing,
+		`MountVolume.SetUp failed for volume "data" : configmap references non-existent config key: app.conf`:                            graceMissing,
+		`MountVolume.SetUp failed for volume "kube-api-access-6hmsc" : configmap "kube-root-ca.crt" not found`:                           graceNode,
+		`MountVolume.SetUp failed for volume "data" : failed to sync configmap cache: timed out waiting for the condition`:               graceNode,
+		`MountVolume.MountDevice failed for volume "pvc-1" : rpc error: code = Internal desc = disk "vol-1" not found in the right zone`: graceNode,
+	} {
+		p := podWith(corev1.ContainerStatus{Name: "app", State: waiting("ContainerCreating", "").State})
+		e := Evidence{Pods: []*corev1.Pod{p}, Events: []*corev1.Event{event("p", "FailedMount", text)}}
+		if got := Diagnose(e); len(got) != 1 || got[0].Class != ClassVolume || got[0].Grace != grace {
+			t.Errorf("%s: %+v", text, got)
+		}
+		p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReadyToStartContainers, Status: corev1.ConditionTrue}}
+		if got := Diagnose(e); len(got) > 0 {
+			t.Errorf("mounted after %s: %+v", text, got)
 		}
 	}
 }

@@ -9,9 +9,14 @@ import (
 
 // lastEvent returns the latest event of a reason about an object, or nil.
 func lastEvent(e Evidence, uid types.UID, reason string) *corev1.Event {
+	return lastEventWhere(e, uid, reason, func(*corev1.Event) bool { return true })
+}
+
+// lastEventWhere returns the latest of those events that meet a condition, or nil.
+func lastEventWhere(e Evidence, uid types.UID, reason string, is func(*corev1.Event) bool) *corev1.Event {
 	var last *corev1.Event
 	for _, ev := range e.Events {
-		if ev.InvolvedObject.UID != uid || ev.Reason != reason || seen(ev).Before(e.Start.Add(-skew)) && !e.Start.IsZero() {
+		if ev.InvolvedObject.UID != uid || ev.Reason != reason || !current(e, ev) || !is(ev) {
 			continue
 		}
 		if last == nil || seen(ev).After(seen(last)) {
@@ -19,6 +24,11 @@ func lastEvent(e Evidence, uid types.UID, reason string) *corev1.Event {
 		}
 	}
 	return last
+}
+
+// current reports whether an event is of this rollout.
+func current(e Evidence, ev *corev1.Event) bool {
+	return e.Start.IsZero() || !seen(ev).Before(e.Start.Add(-skew))
 }
 
 // skew is how far the cluster's clock may be off ours.

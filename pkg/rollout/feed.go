@@ -5,15 +5,12 @@ import (
 	"fmt"
 	"sync"
 
-	appsv1 "k8s.io/api/apps/v1"
-	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/tools/cache"
@@ -127,11 +124,15 @@ func (f *feed) get(namespace, name string) runtime.Object {
 	return o
 }
 
-func owned[T any](f *feed, uid types.UID) []T {
+// claimKey is where the events about a claim are found by those who know only
+// its name: the pods that use it.
+func claimKey(name string) string { return "claim/" + name }
+
+func owned[T any](f *feed, key string) []T {
 	if f == nil {
 		return nil
 	}
-	items, err := f.inf.GetIndexer().ByIndex(byOwner, string(uid))
+	items, err := f.inf.GetIndexer().ByIndex(byOwner, key)
 	if err != nil {
 		return nil
 	}
@@ -146,7 +147,11 @@ func owned[T any](f *feed, uid types.UID) []T {
 
 func owners(obj any) ([]string, error) {
 	if ev, ok := obj.(*corev1.Event); ok {
-		return []string{string(ev.InvolvedObject.UID)}, nil
+		about := []string{string(ev.InvolvedObject.UID)}
+		if ev.InvolvedObject.Kind == "PersistentVolumeClaim" {
+			about = append(about, claimKey(ev.InvolvedObject.Name))
+		}
+		return about, nil
 	}
 	o, ok := obj.(metav1.Object)
 	if !ok {
@@ -156,45 +161,4 @@ func owners(obj any) ([]string, error) {
 		return []string{string(c.UID)}, nil
 	}
 	return nil, nil
-}
-
-// slim drops what nobody reads and gives the kinds we judge their Go type once,
-// when they come in.
-func slim(obj any) (any, error) {
-	u, ok := obj.(*unstructured.Unstructured)
-	if !ok {
-		return obj, nil
-	}
-	u.SetManagedFields(nil)
-	var out runtime.Object
-	switch u.GroupVersionKind() {
-	case corev1.SchemeGroupVersion.WithKind("Pod"):
-		out = &corev1.Pod{}
-	case corev1.SchemeGroupVersion.WithKind("Event"):
-		out = &corev1.Event{}
-	case corev1.SchemeGroupVersion.WithKind("PersistentVolumeClaim"):
-		out = &corev1.PersistentVolumeClaim{}
-	case appsv1.SchemeGroupVersion.WithKind("Deployment"):
-		out = &appsv1.Deployment{}
-	case appsv1.SchemeGroupVersion.WithKind("ReplicaSet"):
-		out = &appsv1.ReplicaSet{}
-	case appsv1.SchemeGroupVersion.WithKind("StatefulSet"):
-		out = &appsv1.StatefulSet{}
-	case appsv1.SchemeGroupVersion.WithKind("DaemonSet"):
-		out = &appsv1.DaemonSet{}
-	case appsv1.SchemeGroupVersion.WithKind("ControllerRevision"):
-		// Its data may be large and is not read.
-		c := &appsv1.ControllerRevision{ObjectMeta: metav1.ObjectMeta{Name: u.GetName(), Namespace: u.GetNamespace(), UID: u.GetUID(),
-			Labels: u.GetLabels(), OwnerReferences: u.GetOwnerReferences(), ResourceVersion: u.GetResourceVersion()}}
-		c.Revision, _, _ = unstructured.NestedInt64(u.Object, "revision")
-		return c, nil
-	case batchv1.SchemeGroupVersion.WithKind("Job"):
-		out = &batchv1.Job{}
-	default:
-		return u, nil
-	}
-	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, out); err != nil {
-		return nil, fmt.Errorf("reading %s %s/%s: %w", u.GetKind(), u.GetNamespace(), u.GetName(), err)
-	}
-	return out, nil
 }

@@ -4,8 +4,9 @@
 package rollout
 
 import (
+	"cmp"
 	"fmt"
-	"sort"
+	"slices"
 	"strings"
 	"time"
 
@@ -46,25 +47,30 @@ const (
 	ClassJob       = "job"
 	ClassDeadline  = "deadline"
 	ClassNode      = "node"
+	ClassStuck     = "stuck"     // a controller waits for what will not come
+	ClassCondition = "condition" // a custom resource's controller says so itself
+	ClassScaling   = "scaling"
+	ClassNetwork   = "network"
 )
 
 // Finding is a reason why a workload is not ready.
 type Finding struct {
 	Class     string    `json:"class"`
 	Workload  Ref       `json:"workload"`
-	Pod       string    `json:"pod,omitempty"`
+	Pod       string    `json:"pod,omitempty"`  // the one that shows it best
+	Pods      int       `json:"pods,omitempty"` // how many show it, where that is more than one
 	Container string    `json:"container,omitempty"`
 	Message   string    `json:"message"`
-	Since     time.Time `json:"since"`
+	Since     time.Time `json:"since,omitzero"`
 	Next      string    `json:"next"`
 	LogTail   string    `json:"logTail,omitempty"`
 	// Transient findings are told and waited for. The others end a wait once
 	// they have been there for Grace, since their cause may still be on its way.
 	Transient bool          `json:"transient,omitempty"`
-	Grace     time.Duration `json:"-"`
+	Grace     time.Duration `json:"grace,omitempty"`
 
-	count int32 // what makes a later state of the same trouble another one
-	over  bool  // the container ended for good: its log is that of its last and only run
+	over     bool // the container ended for good: its log is that of its last and only run
+	deadline bool // a controller's own deadline made it end the wait
 }
 
 // Sentence says it all in one line: which container of which workload, what,
@@ -74,33 +80,67 @@ func (f Finding) Sentence() string {
 	if f.Container != "" {
 		fmt.Fprintf(&b, "container %q of ", f.Container)
 	}
-	fmt.Fprintf(&b, "%s: %s", f.Workload, f.Message)
+	b.WriteString(f.Workload.String())
+	if f.Pods > 1 {
+		fmt.Fprintf(&b, " (%d pods)", f.Pods)
+	}
+	fmt.Fprintf(&b, ": %s", f.Message)
 	if !f.Since.IsZero() {
 		fmt.Fprintf(&b, " (since %s)", f.Since.UTC().Format("15:04:05 UTC"))
 	}
 	if f.Next != "" {
 		fmt.Fprintf(&b, "; %s", f.Next)
 	}
-	return b.String()
+	return oneLine(b.String())
 }
 
-func (f Finding) key() string {
-	return fmt.Sprintf("%s|%s|%s|%s|%d", f.Class, f.Workload, f.Pod, f.Container, f.count)
+// Ends reports whether the finding had ended a wait at a moment, counted from
+// when the trouble began.
+func (f Finding) Ends(at time.Time) bool {
+	return !f.Transient && (f.Grace == 0 || at.Sub(f.Since) >= f.Grace)
 }
+
+// key tells a trouble from others, for as long as it lasts: which pod shows it
+// and how often it came may change meanwhile.
+func (f Finding) key() string {
+	return fmt.Sprintf("%s|%s|%s", f.Class, f.Workload, f.Container)
+}
+
+// order has the cause before its consequences.
+var order = []string{ClassImage, ClassConfig, ClassMemory, ClassJob, ClassCrash, ClassAdmission, ClassVolume, ClassSchedule, ClassStuck,
+	ClassCondition, ClassDeadline, ClassProbe, ClassNode, ClassScaling, ClassNetwork}
 
 // rank puts what certainly ends a rollout first, and among equals the cause
 // before its consequences.
 func rank(findings []Finding) {
-	order := map[string]int{ClassImage: 0, ClassConfig: 1, ClassMemory: 2, ClassCrash: 3, ClassAdmission: 4, ClassVolume: 5,
-		ClassSchedule: 6, ClassJob: 7, ClassProbe: 8, ClassNode: 9, ClassDeadline: 10}
-	sort.SliceStable(findings, func(i, j int) bool {
-		a, b := findings[i], findings[j]
+	slices.SortStableFunc(findings, func(a, b Finding) int {
 		if a.Transient != b.Transient {
-			return !a.Transient
+			if a.Transient {
+				return 1
+			}
+			return -1
 		}
-		if a.Grace != b.Grace {
-			return a.Grace < b.Grace
-		}
-		return order[a.Class] < order[b.Class]
+		return cmp.Or(cmp.Compare(a.Grace, b.Grace), cmp.Compare(slices.Index(order, a.Class), slices.Index(order, b.Class)))
 	})
+}
+
+// merge makes one finding of those that say the same of several pods.
+func merge(findings []Finding) []Finding {
+	var out []Finding
+	for _, f := range findings {
+		i := slices.IndexFunc(out, func(o Finding) bool {
+			return o.Class == f.Class && o.Container == f.Container && o.Next == f.Next && o.Transient == f.Transient && o.Pod != "" && f.Pod != "" && o.Pod != f.Pod
+		})
+		if i < 0 {
+			f.Pods = 1
+			out = append(out, f)
+			continue
+		}
+		pods := out[i].Pods + 1
+		if f.Grace < out[i].Grace {
+			out[i] = f
+		}
+		out[i].Pods = pods
+	}
+	return out
 }

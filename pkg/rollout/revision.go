@@ -1,9 +1,10 @@
 package rollout
 
 import (
+	"slices"
+
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -14,6 +15,7 @@ type Related interface {
 	ReplicaSetsOf(uid types.UID) []*appsv1.ReplicaSet
 	PodsOf(uid types.UID) []*corev1.Pod
 	EventsOf(uid types.UID) []*corev1.Event
+	EventsOfClaim(name string) []*corev1.Event
 	RevisionsOf(uid types.UID) []*appsv1.ControllerRevision
 }
 
@@ -38,6 +40,8 @@ func Select(workload Ref, live runtime.Object, r Related) Evidence {
 		for _, p := range r.PodsOf(w.UID) {
 			if p.Labels[appsv1.StatefulSetRevisionLabel] == w.Status.UpdateRevision {
 				e.Pods = append(e.Pods, p)
+			} else {
+				e.Earlier = append(e.Earlier, p)
 			}
 		}
 	case *appsv1.DaemonSet:
@@ -57,7 +61,30 @@ func Select(workload Ref, live runtime.Object, r Related) Evidence {
 			e.Events = append(e.Events, r.EventsOf(p.UID)...)
 		}
 	}
+	for _, name := range claims(e.Pods) {
+		e.Events = append(e.Events, r.EventsOfClaim(name)...)
+	}
 	return e
+}
+
+// claims are the names of the volume claims that pods use, each once.
+func claims(pods []*corev1.Pod) []string {
+	var out []string
+	for _, p := range pods {
+		for _, v := range p.Spec.Volumes {
+			name := ""
+			switch {
+			case v.PersistentVolumeClaim != nil:
+				name = v.PersistentVolumeClaim.ClaimName
+			case v.Ephemeral != nil:
+				name = p.Name + "-" + v.Name
+			}
+			if name != "" && !slices.Contains(out, name) {
+				out = append(out, name)
+			}
+		}
+	}
+	return out
 }
 
 // stale reports whether a live object is older than what was applied, or does
@@ -81,9 +108,7 @@ func stale(live runtime.Object, wanted int64) bool {
 // asks for now, or nil while there is none.
 func newReplicaSet(d *appsv1.Deployment, sets []*appsv1.ReplicaSet) *appsv1.ReplicaSet {
 	for _, rs := range sets {
-		template := rs.Spec.Template.DeepCopy()
-		delete(template.Labels, appsv1.DefaultDeploymentUniqueLabelKey)
-		if equality.Semantic.DeepEqual(template, &d.Spec.Template) {
+		if rs.Annotations[templateDigest] == d.Annotations[templateDigest] {
 			return rs
 		}
 	}

@@ -2,7 +2,6 @@ package rollout
 
 import (
 	"fmt"
-	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
@@ -141,42 +140,36 @@ func pod(p *corev1.Pod, completed bool) (bool, string) {
 // generic judges objects of kinds we have no rule for by the conditions most
 // controllers write. One without conditions is ready: nobody says otherwise.
 func generic(u *unstructured.Unstructured, wanted int64) (bool, string) {
-	if u.GetGeneration() < wanted {
+	observed, found, _ := unstructured.NestedInt64(u.Object, "status", "observedGeneration")
+	if u.GetGeneration() < wanted || found && observed < u.GetGeneration() {
 		return false, "not yet taken up"
 	}
-	observed, found, _ := unstructured.NestedInt64(u.Object, "status", "observedGeneration")
-	if found && observed < u.GetGeneration() {
-		return false, "not yet taken up"
+	if u.GetKind() == "Service" && u.GetAPIVersion() == "v1" {
+		if hasAddress(u) {
+			return true, "has an address"
+		}
+		return false, "has no address yet"
 	}
 	conditions := conditionsOf(u)
-	for _, name := range []string{"Established", "Available", "Ready"} {
-		c, ok := conditions[name]
-		if !ok {
-			continue
+	for _, name := range []string{"Stalled", "Reconciling"} {
+		if c, ok := conditions[name]; ok && c.status == "True" {
+			return false, fmt.Sprintf("condition %s: %s", name, c.text())
 		}
-		if c.status != "True" {
-			return false, fmt.Sprintf("condition %s is %s: %s", name, c.status, c.message)
+	}
+	for _, name := range readyConditions(u) {
+		c, ok := conditions[name]
+		switch {
+		case !ok:
+			continue
+		case c.observed != 0 && c.observed < u.GetGeneration():
+			return false, "not yet taken up"
+		case c.status != "True":
+			return false, fmt.Sprintf("condition %s is %s: %s", name, c.status, c.text())
 		}
 		return true, "condition " + name
 	}
-	if strings.HasSuffix(u.GetKind(), "CustomResourceDefinition") || u.GetKind() == "APIService" {
-		return false, "not yet taken up"
+	if n := readyConditions(u); len(n) == 1 {
+		return false, "not yet taken up" // the server itself writes this condition
 	}
 	return true, "there"
-}
-
-type condition struct{ status, message string }
-
-func conditionsOf(u *unstructured.Unstructured) map[string]condition {
-	out := map[string]condition{}
-	list, _, _ := unstructured.NestedSlice(u.Object, "status", "conditions")
-	for _, item := range list {
-		if m, ok := item.(map[string]any); ok {
-			kind, _ := m["type"].(string)
-			status, _ := m["status"].(string)
-			message, _ := m["message"].(string)
-			out[kind] = condition{status, message}
-		}
-	}
-	return out
 }

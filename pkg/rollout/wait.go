@@ -8,19 +8,27 @@ import (
 	"strings"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 )
 
-// DefaultStable is the stability window where nobody asked for another.
+// DefaultStable is the stability window of a workload without minReadySeconds,
+// where nobody asked for another.
 const DefaultStable = 5 * time.Second
+
+// ByWorkload is the stability window that follows from the workloads: those
+// with minReadySeconds have it in their own rules, for the others it is DefaultStable.
+const ByWorkload = time.Duration(-1)
 
 // Options of a wait. Its deadline is that of the context.
 type Options struct {
 	// Stable is how long everything must stay ready, without a restart, before
 	// the wait ends well: a pod that dies after it was ready gives no success.
-	// Zero ends at once. minReadySeconds count on their own, in the rules.
+	// Zero ends at once; ByWorkload is the default of each. minReadySeconds
+	// count on their own, in the rules.
 	Stable time.Duration
 	// Completed asks that pods run to their end, as hooks do.
 	Completed bool
@@ -30,8 +38,8 @@ type Options struct {
 	Patient bool
 	// Progress gets a line whenever the state changes.
 	Progress func(line string)
-	// Logs fetches the last lines of a container, for the evidence of a crash.
-	Logs func(ctx context.Context, namespace, pod, container string, previous bool) (string, error)
+	// Logs fetches logs, once there is a verdict to found on them.
+	Logs LogReader
 }
 
 // Result is how a wait ended.
@@ -39,6 +47,11 @@ type Result struct {
 	Objects  []State       `json:"objects"`
 	Findings []Finding     `json:"findings,omitempty"`
 	Took     time.Duration `json:"-"`
+	Start    time.Time     `json:"-"`
+	// Evidence is what is known of the objects that are not ready, where the
+	// wait ended badly. Notes say what could not be read.
+	Evidence []Evidence `json:"-"`
+	Notes    []string   `json:"notes,omitempty"`
 }
 
 // Failure is the error of a wait that ended badly: its text is the sentence
@@ -77,19 +90,23 @@ func (w *Watcher) Wait(ctx context.Context, objects []*unstructured.Unstructured
 	defer end()
 	for {
 		next, over, err := v.look(time.Now())
+		if over && err != nil && v.logs.fetch(ctx, v.wishes()) {
+			continue // what the containers said may change the verdict
+		}
 		if over {
-			v.result.Took = time.Since(v.start)
-			v.tails(ctx, err)
-			return v.result, err
+			return v.end(ctx, objects), err
 		}
 		timer := time.NewTimer(next)
 		select {
 		case <-ctx.Done():
 			timer.Stop()
-			v.result.Took = time.Since(v.start)
-			err := v.timeout(context.Cause(ctx))
-			v.tails(context.WithoutCancel(ctx), err)
-			return v.result, err
+			cause := context.Cause(ctx)
+			// A run that was told to end does not begin to read logs.
+			if errors.Is(ctx.Err(), context.DeadlineExceeded) && v.logs.fetch(context.WithoutCancel(ctx), v.wishes()) {
+				_, _, _ = v.look(time.Now()) // once more, with what they said
+			}
+			err := v.timeout(cause)
+			return v.end(ctx, objects), err
 		case <-changed:
 		case <-timer.C:
 		}
@@ -98,19 +115,19 @@ func (w *Watcher) Wait(ctx context.Context, objects []*unstructured.Unstructured
 }
 
 // Look judges the objects as they are now, without waiting for any of them.
-func (w *Watcher) Look(ctx context.Context, objects []*unstructured.Unstructured) (Result, error) {
-	v, _, end, err := w.begin(ctx, objects, Options{})
+// With o.Logs, what containers said is part of it.
+func (w *Watcher) Look(ctx context.Context, objects []*unstructured.Unstructured, o Options) (Result, error) {
+	v, _, end, err := w.begin(ctx, objects, o)
 	if err != nil {
 		return Result{}, err
 	}
 	defer end()
-	v.start = time.Time{} // events of any age tell something
-	_, _, err = v.look(time.Now())
-	var failure *Failure
-	if errors.As(err, &failure) {
-		err = nil // it is among the findings
+	v.start = time.Time{}        // events of any age tell something
+	_, _, _ = v.look(time.Now()) // an error of it is among the findings
+	if v.logs.fetch(ctx, v.wishes()) {
+		_, _, _ = v.look(time.Now())
 	}
-	return v.result, err
+	return v.end(ctx, objects), nil
 }
 
 // begin starts the informers that the objects need and waits for their lists.
@@ -119,7 +136,7 @@ func (w *Watcher) begin(ctx context.Context, objects []*unstructured.Unstructure
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	v = &wait{targets: targets, options: o, start: time.Now(), first: map[string]time.Time{}}
+	v = &wait{watcher: w, targets: targets, options: o, start: time.Now(), first: map[string]time.Time{}, logs: reader{o.Logs, map[wish]Log{}}}
 	changed = make(chan struct{}, 1)
 	var cancels []func()
 	end = func() {
@@ -151,11 +168,14 @@ func (w *Watcher) begin(ctx context.Context, objects []*unstructured.Unstructure
 
 // wait is the state of one wait.
 type wait struct {
+	watcher *Watcher
 	targets []target
 	options Options
 	start   time.Time
 	result  Result
+	logs    reader
 
+	evidence  []Evidence           // of what is not ready
 	first     map[string]time.Time // when a finding was first seen, by our own clock
 	ready     bool                 // all was ready once
 	lost      []Finding            // why it was not any more
@@ -169,9 +189,9 @@ const idle = time.Hour
 
 // look judges everything anew. It returns when to look again at the latest.
 func (v *wait) look(now time.Time) (next time.Duration, over bool, err error) {
-	v.result.Objects, v.result.Findings = nil, nil
+	v.result.Objects, v.result.Findings, v.evidence = nil, nil, nil
 	var signature strings.Builder
-	ready := 0
+	ready, stable := 0, v.options.Stable
 	for _, t := range v.targets {
 		live := t.feed.get(t.ref.Namespace, t.ref.Name)
 		e := Select(t.ref, live, t.related)
@@ -179,10 +199,15 @@ func (v *wait) look(now time.Time) (next time.Duration, over bool, err error) {
 		ok, message := judge(e, t.wanted, v.options.Completed)
 		v.result.Objects = append(v.result.Objects, State{t.ref, ok, message})
 		sign(&signature, e.Pods)
+		if v.options.Stable < 0 && !steady(live) {
+			stable = DefaultStable
+		}
 		if ok {
 			ready++
 			continue
 		}
+		e.Logs = v.logs.of(e)
+		v.evidence = append(v.evidence, e)
 		if !stale(live, t.wanted) {
 			v.result.Findings = append(v.result.Findings, v.options.spare(e, v.options.lenient(Diagnose(e)))...)
 		}
@@ -193,7 +218,7 @@ func (v *wait) look(now time.Time) (next time.Duration, over bool, err error) {
 		if v.readyAt.IsZero() || v.signature != signature.String() {
 			v.ready, v.readyAt, v.signature = true, now, signature.String()
 		}
-		left := v.options.Stable - now.Sub(v.readyAt)
+		left := stable - now.Sub(v.readyAt)
 		if !v.running() {
 			left = 0 // nothing runs that could die again
 		}
@@ -210,7 +235,7 @@ func (v *wait) look(now time.Time) (next time.Duration, over bool, err error) {
 // More memory than a container may have does not come with time.
 func (o Options) lenient(findings []Finding) []Finding {
 	for i, f := range findings {
-		if o.Patient && (f.Class == ClassCrash && !f.over || f.Class == ClassDeadline) {
+		if o.Patient && (f.Class == ClassCrash && !f.over || f.deadline) {
 			findings[i].Transient = true
 		}
 	}
@@ -228,6 +253,9 @@ func (v *wait) verdict(now time.Time) (next time.Duration, over bool, err error)
 	there := map[string]time.Time{}
 	for _, f := range v.result.Findings {
 		at, ok := v.first[f.key()]
+		if f.Transient && !ok {
+			continue // only what could end the wait is counted
+		}
 		if !ok {
 			at = now
 		}
@@ -293,28 +321,50 @@ func (v *wait) timeout(cause error) error {
 	return fmt.Errorf("waiting for everything to stay ready: %w", cause)
 }
 
-// tails adds the last lines of the log to the finding that ended the wait.
-func (v *wait) tails(ctx context.Context, err error) {
-	var failure *Failure
-	if v.options.Logs == nil || !errors.As(err, &failure) {
-		return
+// steady reports whether a workload's own rules hold back until it was ready
+// for a while.
+func steady(live runtime.Object) bool {
+	switch o := live.(type) {
+	case *appsv1.Deployment:
+		return o.Spec.MinReadySeconds > 0
+	case *appsv1.StatefulSet:
+		return o.Spec.MinReadySeconds > 0
+	case *appsv1.DaemonSet:
+		return o.Spec.MinReadySeconds > 0
 	}
-	f := &failure.Finding
-	if f.Class != ClassCrash && f.Class != ClassMemory && f.Class != ClassProbe {
-		return
+	return false
+}
+
+// wishes are the logs that would help to tell why.
+func (v *wait) wishes() []wish {
+	var out []wish
+	for _, e := range v.evidence {
+		out = append(out, wishes(e)...)
 	}
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	text, lerr := v.options.Logs(ctx, f.Workload.Namespace, f.Pod, f.Container, f.Class != ClassProbe && !f.over)
-	if lerr != nil {
-		text = fmt.Sprintf("(no log: %v)", lerr)
-	}
-	f.LogTail = text
-	for i := range v.result.Findings {
-		if v.result.Findings[i].key() == f.key() {
-			v.result.Findings[i].LogTail = text
+	return out
+}
+
+// end completes the result: with the evidence of what is not ready, and with
+// what is worth a warning.
+func (v *wait) end(ctx context.Context, objects []*unstructured.Unstructured) Result {
+	v.result.Took, v.result.Start = time.Since(v.start), v.start
+	v.result.Evidence = v.evidence
+	for _, t := range v.targets {
+		for _, f := range t.feeds() {
+			if err := f.refused(); err != nil && !slices.Contains(v.result.Notes, err.Error()) {
+				v.result.Notes = append(v.result.Notes, err.Error())
+			}
 		}
 	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), logTime)
+	defer cancel()
+	for _, e := range v.watcher.beside(ctx, objects) {
+		if found := Diagnose(e); len(found) > 0 {
+			v.result.Findings = append(v.result.Findings, found...)
+			v.result.Evidence = append(v.result.Evidence, e)
+		}
+	}
+	return v.result
 }
 
 // Objects reads the objects of a manifest, one or more YAML documents that

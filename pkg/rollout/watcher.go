@@ -9,6 +9,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
@@ -73,18 +74,25 @@ type watched struct {
 
 // ReplicaSetsOf returns the replica sets of a deployment.
 func (n watched) ReplicaSetsOf(uid types.UID) []*appsv1.ReplicaSet {
-	return owned[*appsv1.ReplicaSet](n.sets, uid)
+	return owned[*appsv1.ReplicaSet](n.sets, string(uid))
 }
 
 // PodsOf returns the pods of a controller.
-func (n watched) PodsOf(uid types.UID) []*corev1.Pod { return owned[*corev1.Pod](n.pods, uid) }
+func (n watched) PodsOf(uid types.UID) []*corev1.Pod { return owned[*corev1.Pod](n.pods, string(uid)) }
 
 // EventsOf returns the events about an object.
-func (n watched) EventsOf(uid types.UID) []*corev1.Event { return owned[*corev1.Event](n.events, uid) }
+func (n watched) EventsOf(uid types.UID) []*corev1.Event {
+	return owned[*corev1.Event](n.events, string(uid))
+}
+
+// EventsOfClaim returns the events about the claim of a name.
+func (n watched) EventsOfClaim(name string) []*corev1.Event {
+	return owned[*corev1.Event](n.events, claimKey(name))
+}
 
 // RevisionsOf returns the revisions of a daemon set.
 func (n watched) RevisionsOf(uid types.UID) []*appsv1.ControllerRevision {
-	return owned[*appsv1.ControllerRevision](n.revisions, uid)
+	return owned[*appsv1.ControllerRevision](n.revisions, string(uid))
 }
 
 // target is one object of a wait.
@@ -106,14 +114,21 @@ func hasPods(gk schema.GroupKind) bool {
 	return gk.Group == "" && gk.Kind == "Pod"
 }
 
-// judged reports whether a kind has a state to wait for: the kinds with rules
-// and custom resources. The rest is ready by being there.
-func judged(gk schema.GroupKind) bool {
+// AddressAnnotation on a Service of type LoadBalancer makes a wait include its
+// address, with the value "true". Without it a missing one is a warning.
+const AddressAnnotation = "slipway.dev/wait-for-address"
+
+// judged reports whether an object has a state to wait for: the kinds with
+// rules and custom resources. The rest is ready by being there.
+func judged(o *unstructured.Unstructured) bool {
+	gk := o.GroupVersionKind().GroupKind()
 	switch {
 	case hasPods(gk), gk.Group == "" && gk.Kind == "PersistentVolumeClaim",
 		gk.Group == "apiextensions.k8s.io" && gk.Kind == "CustomResourceDefinition",
 		gk.Group == "apiregistration.k8s.io" && gk.Kind == "APIService":
 		return true
+	case gk.Group == "" && gk.Kind == "Service":
+		return o.GetAnnotations()[AddressAnnotation] == "true"
 	}
 	return strings.Contains(gk.Group, ".") && !strings.HasSuffix(gk.Group, ".k8s.io")
 }
@@ -127,7 +142,7 @@ func (w *Watcher) targets(objects []*unstructured.Unstructured) ([]target, error
 	var out []target
 	for _, o := range objects {
 		gvk := o.GroupVersionKind()
-		if !judged(gvk.GroupKind()) {
+		if !judged(o) {
 			continue
 		}
 		m, err := mapper.RESTMapping(gvk.GroupKind(), gvk.Version)
@@ -142,7 +157,7 @@ func (w *Watcher) targets(objects []*unstructured.Unstructured) ([]target, error
 		if t.feed, err = w.feed(m.Resource, ns); err != nil {
 			return nil, err
 		}
-		if hasPods(gvk.GroupKind()) || gvk.Kind == "PersistentVolumeClaim" && gvk.Group == "" {
+		if hasPods(gvk.GroupKind()) || gvk.Group == "" {
 			if t.related, err = w.related(ns, gvk.Kind); err != nil {
 				return nil, err
 			}
@@ -160,7 +175,7 @@ func (w *Watcher) related(namespace, kind string) (n watched, err error) {
 		wanted bool
 	}{
 		{&n.events, core.WithResource("events"), true},
-		{&n.pods, core.WithResource("pods"), kind != "PersistentVolumeClaim"},
+		{&n.pods, core.WithResource("pods"), kind != "PersistentVolumeClaim" && kind != "Service"},
 		{&n.sets, apps.WithResource("replicasets"), kind == "Deployment"},
 		{&n.revisions, apps.WithResource("controllerrevisions"), kind == "DaemonSet"},
 	} {
@@ -180,6 +195,39 @@ func (t target) feeds() []*feed {
 		if f != nil {
 			out = append(out, f)
 		}
+	}
+	return out
+}
+
+// beside reads, once, the objects that make no workload ready or not, and are
+// worth a warning: autoscalers, disruption budgets, addresses.
+func (w *Watcher) beside(ctx context.Context, objects []*unstructured.Unstructured) []Evidence {
+	var out []Evidence
+	for _, o := range objects {
+		gvk := o.GroupVersionKind()
+		switch gvk.GroupKind() {
+		case schema.GroupKind{Group: "autoscaling", Kind: "HorizontalPodAutoscaler"}, schema.GroupKind{Group: "policy", Kind: "PodDisruptionBudget"},
+			schema.GroupKind{Group: "networking.k8s.io", Kind: "Ingress"}:
+		case schema.GroupKind{Kind: "Service"}:
+			if kind, _, _ := unstructured.NestedString(o.Object, "spec", "type"); kind != "LoadBalancer" || judged(o) {
+				continue
+			}
+		default:
+			continue
+		}
+		mapper, err := w.cluster.Mapper()
+		if err != nil {
+			continue
+		}
+		m, err := mapper.RESTMapping(gvk.GroupKind(), gvk.Version)
+		if err != nil {
+			continue
+		}
+		live, err := w.cluster.Dynamic().Resource(m.Resource).Namespace(o.GetNamespace()).Get(ctx, o.GetName(), metav1.GetOptions{})
+		if err != nil {
+			continue // a warning less
+		}
+		out = append(out, Evidence{Workload: RefOf(live), Live: slimCustom(live)})
 	}
 	return out
 }

@@ -51,6 +51,8 @@ type Run struct {
 	Log    *joblog.Log
 	Report *report.Run
 	JSON   bool // --output json
+	// ReportDir is where the report goes, and what belongs to it.
+	ReportDir string
 }
 
 // Step runs fn as a named step of the job: a section of the log with
@@ -199,7 +201,7 @@ func (f frame) action(cmd Command) cli.ActionFunc {
 		run := &Run{
 			Streams: Streams{In: f.streams.In, Out: f.streams.Out, Err: log},
 			Env:     f.env, Log: log, JSON: c.String("output") == "json",
-			Report: report.New(f.program.Name, cmd.Name, f.version),
+			Report: report.New(f.program.Name, cmd.Name, f.version), ReportDir: c.String("report-dir"),
 		}
 		for _, fl := range c.Command.Flags {
 			if name := fl.Names()[0]; c.IsSet(name) {

@@ -67,6 +67,9 @@ func TestFailedFirstInstallationIsRemoved(t *testing.T) {
 	w.failPulls()
 	w.values("greeting: one\nscheduler: none")
 	w.run(5, "apply", "--environment", "dev")
+	if got := w.saved(); !strings.Contains(got, "does not exist in the registry") {
+		t.Errorf("the evidence says\n%s", got)
+	}
 	if got := w.statuses(); got != "" {
 		t.Errorf("history: %q", got)
 	}

@@ -85,7 +85,7 @@ func TestRolloutSeesFailures(t *testing.T) {
 			deadline := errors.New("the deadline is over")
 			if s.class != "" && !s.early {
 				var cancel context.CancelFunc
-				ctx, cancel = context.WithTimeoutCause(ctx, 8*time.Second, deadline)
+				ctx, cancel = context.WithTimeoutCause(ctx, 25*time.Second, deadline)
 				defer cancel()
 			}
 			err := c.wait(ctx, c.apply(t, s.deployment(true)), stable)

@@ -41,8 +41,14 @@ var program = sync.OnceValues(func() ([]byte, error) {
 // has another label is one that no node has.
 func push(t *testing.T, label string) string {
 	t.Helper()
+	return pushFor(t, label, goruntime.GOARCH)
+}
+
+// pushFor puts in an image that says it is for an architecture.
+func pushFor(t *testing.T, label, architecture string) string {
+	t.Helper()
 	repository := sandboxtest.Open(t).Registry.Address + "/tests/failing"
-	image, err := failing(label)
+	image, err := failing(label, architecture)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +66,7 @@ func push(t *testing.T, label string) string {
 	return ref.String()
 }
 
-func failing(label string) (v1.Image, error) {
+func failing(label, architecture string) (v1.Image, error) {
 	binary, err := program()
 	if err != nil {
 		return nil, err
@@ -71,6 +77,10 @@ func failing(label string) (v1.Image, error) {
 		return nil, err
 	}
 	if _, err := w.Write(binary); err != nil {
+		return nil, err
+	}
+	// A file that cannot be executed.
+	if err := w.WriteHeader(&tar.Header{Name: "notes", Mode: 0o644, Typeflag: tar.TypeReg}); err != nil {
 		return nil, err
 	}
 	if err := w.Close(); err != nil {
@@ -89,7 +99,7 @@ func failing(label string) (v1.Image, error) {
 		return nil, err
 	}
 	config = config.DeepCopy()
-	config.OS, config.Architecture = "linux", goruntime.GOARCH
+	config.OS, config.Architecture = "linux", architecture
 	config.Config = v1.Config{Entrypoint: []string{"/failing"}, Labels: map[string]string{"test": label}}
 	return mutate.ConfigFile(img, config)
 }

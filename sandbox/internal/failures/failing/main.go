@@ -32,7 +32,7 @@ func main() {
 	case "serve":
 		err = serve(os.Args[2:])
 	default:
-		err = fmt.Errorf("no such way to fail: %q", os.Args[1])
+		err = more(os.Args[1], os.Args[2:])
 	}
 	if err != nil {
 		fail(err)

@@ -4,13 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 	"strings"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -115,7 +113,7 @@ func (d *drill) ready(ctx context.Context) error {
 	bounded, cancel := tool.Deadline(ctx, d.o.ReadyTime, "the readiness of the restored workloads")
 	defer cancel()
 	result, err := rollout.Wait(bounded, d.o.Cluster, objects, rollout.Options{Stable: stable, Patient: true,
-		Progress: func(line string) { d.run.Log.Printf("%s", line) }, Logs: d.logs})
+		Progress: func(line string) { d.run.Log.Printf("%s", line) }, Logs: rollout.Logs(d.o.Cluster.Clientset())})
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -133,18 +131,6 @@ func (d *drill) ready(ctx context.Context) error {
 	}
 	d.r.check(c)
 	return nil
-}
-
-// logs fetches the last lines of a container of the copy.
-func (d *drill) logs(ctx context.Context, namespace, pod, container string, previous bool) (string, error) {
-	lines := int64(20)
-	stream, err := d.o.Cluster.Clientset().CoreV1().Pods(namespace).GetLogs(pod, &corev1.PodLogOptions{Container: container, Previous: previous, TailLines: &lines}).Stream(ctx)
-	if err != nil {
-		return "", fmt.Errorf("fetching the log of pod %q: %w", pod, err)
-	}
-	defer stream.Close()
-	raw, err := io.ReadAll(io.LimitReader(stream, 64<<10))
-	return string(raw), err
 }
 
 // others are the checks that this version cannot do: they are named, and

@@ -49,7 +49,14 @@ func Recover(ctx context.Context, d Deps, r Request, step Stepper) (Recovered, e
 		return out, nil
 	}
 	err = step(ctx, "look at what runs of "+r.Name, func(ctx context.Context) (err error) {
-		out.Objects, out.Findings, err = j.client.Look(ctx, r.Namespace, *state.Deployed, judging)
+		objects, err := state.Deployed.Objects(r.Namespace)
+		if err != nil {
+			return err
+		}
+		ctx, cancel := context.WithTimeout(ctx, judging)
+		defer cancel()
+		result, err := d.Watcher.Look(ctx, objects, rollout.Options{})
+		out.Objects, out.Findings = result.Objects, result.Findings
 		return err
 	})
 	if err != nil {

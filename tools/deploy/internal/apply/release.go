@@ -5,12 +5,10 @@ package apply
 
 import (
 	"context"
-	"strings"
 	"time"
 
 	"gitlab.com/slipway/slipway/pkg/kube"
 	"gitlab.com/slipway/slipway/pkg/owner"
-	"gitlab.com/slipway/slipway/pkg/report"
 	"gitlab.com/slipway/slipway/pkg/rollout"
 	"gitlab.com/slipway/slipway/pkg/tool"
 	"gitlab.com/slipway/slipway/tools/deploy/internal/helmrelease"
@@ -108,7 +106,7 @@ func (j *job) apply(ctx context.Context, step Stepper) (err error) {
 	var outcome helmrelease.Outcome
 	err = step(ctx, "apply release "+j.request.Name, func(ctx context.Context) error {
 		outcome, err = j.client.Apply(ctx, j.plan, j.wait())
-		j.evidence(outcome, err)
+		j.evidence(ctx, outcome, err)
 		return err
 	})
 	j.result.Revision, j.result.Ready, j.result.Objects = outcome.Revision, outcome.Ready.Seconds(), outcome.Objects
@@ -131,28 +129,4 @@ func (j *job) wait() helmrelease.Wait {
 	name := j.request.Name
 	return helmrelease.Wait{Timeout: j.request.Timeout, Stable: j.request.Stable,
 		Progress: func(line string) { j.deps.Run.Log.Printf("%s: %s", name, line) }}
-}
-
-// evidence keeps why it failed, before anything is put back.
-func (j *job) evidence(o helmrelease.Outcome, err error) {
-	if err == nil {
-		return
-	}
-	findings := o.Findings
-	if o.Failure != nil && len(findings) == 0 {
-		findings = []rollout.Finding{o.Failure.Finding}
-	}
-	for i, f := range findings {
-		level := "error"
-		if f.Transient || i > 0 {
-			level = "warning"
-		}
-		j.deps.Run.Report.Find(report.Finding{Level: level, Class: f.Class, Object: f.Workload.String(), Message: f.Sentence(), Evidence: f.LogTail, Next: f.Next})
-		if f.LogTail != "" && i == 0 {
-			j.deps.Run.Log.Printf("last lines of container %s of pod %s:", f.Container, f.Pod)
-			for _, line := range strings.Split(strings.TrimSpace(f.LogTail), "\n") {
-				j.deps.Run.Log.Printf("  | %s", line)
-			}
-		}
-	}
 }

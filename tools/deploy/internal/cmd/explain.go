@@ -7,6 +7,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"gitlab.com/slipway/slipway/pkg/rollout"
 	"gitlab.com/slipway/slipway/pkg/session"
 	"gitlab.com/slipway/slipway/pkg/tool"
 	"gitlab.com/slipway/slipway/tools/deploy/internal/config"
@@ -79,7 +80,11 @@ func runExplain(ctx context.Context, run *tool.Run, c *cli.Context) error {
 		return "default"
 	}
 	add("rollout.timeout", timeout.String(), set(l.service.Rollout.Timeout != nil, "rollout.timeout"))
-	add("rollout.stable", stable.String(), set(l.service.Rollout.Stable != nil, "rollout.stable"))
+	window := stable.String()
+	if stable == rollout.ByWorkload {
+		window = fmt.Sprintf("minReadySeconds of the workload, or %s", rollout.DefaultStable)
+	}
+	add("rollout.stable", window, set(l.service.Rollout.Stable != nil, "rollout.stable"))
 	restore, why := l.service.Restores()
 	add("restore after a failed upgrade", fmt.Sprint(restore), set(l.service.Rollout.OnFailure != "", "rollout.onFailure")+" "+why)
 	if m := l.service.Migrations; m != nil {

@@ -68,7 +68,7 @@ func reach(ctx context.Context, run *tool.Run, o options, refuse func(target) er
 
 // service finds the release of a service, and obtains its environment's role.
 func (r *reached) service(ctx context.Context, run *tool.Run, o options, refuse func(target) error) (*identity, error) {
-	request := apply.Request{Spec: helmrelease.Spec{Name: o.service}, Timeout: config.DefaultTimeout, Stable: config.DefaultStable}
+	request := apply.Request{Spec: helmrelease.Spec{Name: o.service}, Timeout: config.DefaultTimeout, Stable: rollout.ByWorkload}
 	if o.service == "" {
 		raw, err := dirSource{o.dir}.ReadFile(config.ServiceFile)
 		if err != nil {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"gitlab.com/slipway/slipway/pkg/rollout"
 	"gitlab.com/slipway/slipway/pkg/yamlfile"
 )
 
@@ -71,15 +72,13 @@ type Rollout struct {
 	OnFailure string             `json:"onFailure" enum:"restore|leave"`
 }
 
-// Defaults of a rollout.
-const (
-	DefaultTimeout = 10 * time.Minute
-	DefaultStable  = 5 * time.Second
-)
+// DefaultTimeout is that of a rollout that says nothing else.
+const DefaultTimeout = 10 * time.Minute
 
-// Wait returns the timeout of a rollout and its stability window.
+// Wait returns the timeout of a rollout and its stability window, which
+// follows from each workload where the file says nothing.
 func (r Rollout) Wait() (timeout, stable time.Duration) {
-	timeout, stable = DefaultTimeout, DefaultStable
+	timeout, stable = DefaultTimeout, rollout.ByWorkload
 	if r.Timeout != nil {
 		timeout = r.Timeout.Std()
 	}

@@ -7,15 +7,14 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
-	"context"
 	"fmt"
 	"path"
 	"sort"
-	"time"
 
 	"helm.sh/helm/v3/pkg/action"
 	"helm.sh/helm/v3/pkg/chart"
 	"helm.sh/helm/v3/pkg/chart/loader"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"gitlab.com/slipway/slipway/pkg/rollout"
 	"gitlab.com/slipway/slipway/pkg/tool"
@@ -103,15 +102,11 @@ type Spec struct {
 	Adopt bool
 }
 
-// Look judges the objects of a stored revision once they are listed, without
-// waiting for anything to become ready.
-func (c *Client) Look(ctx context.Context, namespace string, r Revision, timeout time.Duration) ([]rollout.State, []rollout.Finding, error) {
+// Objects are the objects of a stored revision, as a wait takes them.
+func (r Revision) Objects(namespace string) ([]*unstructured.Unstructured, error) {
 	docs, err := documents(r.Manifest)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	result, err := c.watcher.Look(ctx, rollout.Objects(docs, namespace))
-	return result.Objects, result.Findings, denied(err)
+	return rollout.Objects(docs, namespace), nil
 }

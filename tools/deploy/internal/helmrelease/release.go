@@ -2,15 +2,12 @@ package helmrelease
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 
 	"helm.sh/helm/v3/pkg/action"
 	helmkube "helm.sh/helm/v3/pkg/kube"
-	corev1 "k8s.io/api/core/v1"
 
 	"gitlab.com/slipway/slipway/pkg/kube"
 	"gitlab.com/slipway/slipway/pkg/rollout"
@@ -48,6 +45,8 @@ type Outcome struct {
 	Findings []rollout.Finding
 	Failure  *rollout.Failure // set where the workloads are what failed
 	Changed  bool             // the cluster was changed, or may have been
+	// Waited is all that the wait saw, with the evidence where it ended badly.
+	Waited rollout.Result
 }
 
 // helm is one action: Helm's configuration is not safe for concurrent use.
@@ -66,24 +65,13 @@ func (c *Client) helm(ctx context.Context, namespace string, w Wait) (*action.Co
 	kc := helmkube.New(getter)
 	kc.Namespace, kc.Log = namespace, log
 	own := &client{Client: kc, ctx: ctx, cluster: c.cluster, watcher: c.watcher, engine: c,
-		options: rollout.Options{Stable: w.Stable, Progress: w.Progress, Logs: c.logs}}
+		options: rollout.Options{Stable: w.Stable, Progress: w.Progress, Logs: rollout.Logs(c.cluster.Clientset())}}
 	cfg.KubeClient = own
 	return cfg, own, nil
 }
 
-// logs fetches the last lines of a container.
-func (c *Client) logs(ctx context.Context, namespace, pod, container string, previous bool) (string, error) {
-	lines := int64(20)
-	rc, err := c.cluster.Clientset().CoreV1().Pods(namespace).GetLogs(pod, &corev1.PodLogOptions{Container: container, Previous: previous, TailLines: &lines}).Stream(ctx)
-	if err != nil {
-		return "", fmt.Errorf("reading the log of pod %q: %w", pod, err)
-	}
-	raw, err := io.ReadAll(io.LimitReader(rc, 16<<10))
-	return string(raw), errors.Join(err, rc.Close())
-}
-
 func (c *client) outcome() Outcome {
-	return Outcome{Ready: c.result.Took, Objects: c.result.Objects, Findings: c.result.Findings, Failure: c.failure, Changed: c.mutated}
+	return Outcome{Ready: c.result.Took, Objects: c.result.Objects, Findings: c.result.Findings, Failure: c.failure, Changed: c.mutated, Waited: c.result}
 }
 
 // applyError puts the words right: what stopped us, and whose fault it is.
