@@ -42,7 +42,7 @@ func TestDiffIsWhatApplyWouldSend(t *testing.T) {
 		"---\napiVersion: batch/v1\nkind: Job\nmetadata: {name: check, annotations: {helm.sh/hook: test}}\nspec: {template: {spec: {restartPolicy: Never, containers: [{name: a, image: {{ .Values.image | quote }}}]}}}\n")
 	w.values("greeting: one\npassword: swordfish\nmore: true")
 	out, _ := w.run(3, "diff", "--environment", "dev", "--detailed-exitcode")
-	for _, want := range []string{"orders: 3 to create, 1 hooks differ", "create Deployment " + w.namespace + "/orders (orders/templates/workload.yaml)", "hook: create Job check", "+  more: two", "fingerprint "} {
+	for _, want := range []string{"orders: 3 to create, 1 hooks differ", "create Deployment " + w.namespace + "/orders (orders/templates/workload.yaml)", "hook: create Job " + w.namespace + "/check", "+  more: two", "fingerprint "} {
 		if !strings.Contains(out, want) {
 			t.Errorf("the diff lacks %q:\n%s", want, out)
 		}

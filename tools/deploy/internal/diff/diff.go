@@ -4,6 +4,7 @@ package diff
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/pmezard/go-difflib/difflib"
@@ -66,15 +67,16 @@ func unified(ch helmrelease.Change) (string, error) {
 	if ch.Hook {
 		from, to = "stored", "rendered"
 	}
-	return difflib.GetUnifiedDiffString(difflib.UnifiedDiff{A: difflib.SplitLines(before), B: difflib.SplitLines(after), FromFile: from, ToFile: to, Context: 3})
+	return difflib.GetUnifiedDiffString(difflib.UnifiedDiff{A: before, B: after, FromFile: from, ToFile: to, Context: 3})
 }
 
-func document(o map[string]any) (string, error) {
+// document returns the lines of an object, none where there is no object.
+func document(o map[string]any) ([]string, error) {
 	if o == nil {
-		return "", nil
+		return nil, nil
 	}
 	raw, err := yaml.Marshal(o)
-	return strings.TrimSuffix(string(raw), "\n"), err
+	return slices.Collect(strings.Lines(string(raw))), err
 }
 
 // Pending counts the releases that would change.
