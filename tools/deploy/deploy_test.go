@@ -202,7 +202,7 @@ spec:
 `)
 	w.write("set/user/templates/thing.yaml", "apiVersion: "+group+"/v1\nkind: "+kind+"\nmetadata: {name: {{ .Release.Name }}}\n")
 	w.write("set/broken/templates/bad.yaml", "apiVersion: v1\nkind: Service\nmetadata: {name: broken}\nspec: {ports: []}\n")
-	out, log := w.run(6, "apply", "--set", "set/releases.yaml", "--cluster", "nonprod")
+	out, log := w.run(6, "apply", "--releases", "set/releases.yaml", "--cluster", "nonprod")
 	_ = out
 	for _, want := range []string{"user: revision 1 is deployed", "kind: revision 1 is deployed", "stopped: not released: it needs broken"} {
 		if !strings.Contains(log, want) {

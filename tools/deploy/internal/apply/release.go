@@ -43,6 +43,8 @@ type Request struct {
 	Restore         bool   // roll a failed upgrade back
 	WhyNot          string // why a failed one is left, where Restore is false
 	RemoveFirst     bool   // remove a failed first installation again
+	// Progress takes what the release is at; nil logs every line of it.
+	Progress func(line string)
 }
 
 // The states a release may be left in.
@@ -60,6 +62,7 @@ type Result struct {
 	Revision  int             `json:"revision,omitempty"`
 	Chart     string          `json:"chart,omitempty"`
 	Ready     float64         `json:"readySeconds"`
+	Seconds   float64         `json:"seconds,omitempty"` // from its turn in a set to its end
 	Objects   []rollout.State `json:"objects,omitempty"`
 	Message   string          `json:"message,omitempty"`
 	// Running is the revision that is in place now; nil where there is none.
@@ -157,9 +160,11 @@ func (j *job) locked(ctx context.Context, held *lease.Lease, step Stepper) error
 }
 
 func (j *job) wait() helmrelease.Wait {
-	name := j.request.Name
-	return helmrelease.Wait{Timeout: j.request.Timeout, Stable: j.request.Stable,
-		Progress: func(line string) { j.deps.Run.Log.Printf("%s: %s", name, line) }}
+	progress := j.request.Progress
+	if progress == nil {
+		progress = func(line string) { j.deps.Run.Log.Printf("%s: %s", j.request.Name, line) }
+	}
+	return helmrelease.Wait{Timeout: j.request.Timeout, Stable: j.request.Stable, Progress: progress}
 }
 
 // look reads what is stored, and repairs what a dead run left half done.

@@ -20,14 +20,24 @@ func runRender(ctx context.Context, run *tool.Run, c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	l, err := loadDir(o)
+	l, err := loadDir(ctx, run, o)
 	if err != nil {
 		return err
 	}
 	if err := l.fromEnv(run, o); err != nil {
 		return err
 	}
-	text, err := helmrelease.Render(ctx, helmrelease.Spec{Name: l.service.Name, Namespace: "default", Chart: l.chart, Values: l.values})
+	f := l.finding()
+	if err := findReferences([]*finding{f}); err != nil {
+		return err
+	}
+	for _, s := range f.found.Sources() {
+		run.Log.Printf("%s is not fetched by render: the reference stays where the secret would be", s)
+	}
+	if err := checkValues([]*finding{f}, false); err != nil {
+		return err
+	}
+	text, err := helmrelease.Render(ctx, f.spec("default", nil))
 	if err != nil {
 		return err
 	}
@@ -83,17 +93,16 @@ func runDiff(ctx context.Context, run *tool.Run, c *cli.Context) error {
 
 // diffTargets returns the releases to compare, and as whom, in which cluster.
 func diffTargets(ctx context.Context, run *tool.Run, o options) ([]helmrelease.Spec, *identity, string, error) {
-	if o.set != "" {
-		nodes, err := loadSet(o)
+	if o.releases != "" {
+		set, err := prepareSet(ctx, run, o)
 		if err != nil {
 			return nil, nil, "", err
 		}
 		var specs []helmrelease.Spec
-		for _, n := range nodes {
+		for _, n := range set.nodes {
 			specs = append(specs, n.Spec)
 		}
-		_, i, err := openSet(ctx, run, o)
-		return specs, i, o.cluster, err
+		return specs, set.identity, o.cluster, nil
 	}
 	p, err := prepare(ctx, run, o)
 	if err != nil {

@@ -3,6 +3,7 @@ package cmd
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -17,7 +18,8 @@ type options struct {
 	dir, environment, values string
 	landscape, mr, cluster   string
 	kubeconfig, context      string
-	set                      string
+	releases                 string // the file of a set
+	assign                   string // --set, as helm reads it
 	bundle                   bundle.Reference
 	lockTimeout              time.Duration
 	observed                 string
@@ -30,18 +32,19 @@ type needs struct{ landscape, environment bool }
 func read(run *tool.Run, c *cli.Context, n needs) (options, error) {
 	o := options{dir: c.String("dir"), environment: c.String("environment"), values: c.String("values"),
 		mr: c.String("mr"), cluster: c.String("cluster"), kubeconfig: c.String("kubeconfig"), context: c.String("context"),
-		set: c.String("set"), lockTimeout: c.Duration("lock-timeout"), observed: c.String("observed"),
+		releases: c.String("releases"), assign: strings.Join(c.StringSlice("set"), ","), lockTimeout: c.Duration("lock-timeout"), observed: c.String("observed"),
 		landscape: session.Landscape(c, run.Env)}
 	var p tool.Problems
 	if n.landscape {
 		p.Need(o.landscape, "landscape")
 	}
-	if o.set != "" {
+	if o.releases != "" {
 		p.Need(o.cluster, "cluster")
-		p.Check(o.environment == "", "--environment does not go with --set")
-		p.Check(c.String("bundle") == "", "--bundle does not go with --set")
-		p.Check(o.observed == "", "--observed does not go with --set")
-		p.Check(o.values == "", "--values does not go with --set")
+		p.Check(o.environment == "", "--environment does not go with --releases")
+		p.Check(c.String("bundle") == "", "--bundle does not go with --releases")
+		p.Check(o.observed == "", "--observed does not go with --releases")
+		p.Check(o.values == "", "--values does not go with --releases")
+		p.Check(o.assign == "", "--set does not go with --releases: each release has its own layers")
 	} else if n.environment {
 		p.Need(o.environment, "environment")
 	}
@@ -51,6 +54,7 @@ func read(run *tool.Run, c *cli.Context, n needs) (options, error) {
 			p.Add("--bundle: %v", err)
 		}
 		o.bundle = ref
+		p.Check(o.assign == "", "--set does not go with --bundle, which is deployed as it was signed")
 	}
 	p.Check(o.context == "" || o.kubeconfig != "", "--context needs --kubeconfig")
 	p.Check(o.lockTimeout >= 0, "--lock-timeout must not be negative, got %s", o.lockTimeout)
@@ -58,9 +62,12 @@ func read(run *tool.Run, c *cli.Context, n needs) (options, error) {
 		_, err := os.Stat(o.kubeconfig)
 		p.Check(err == nil, "--kubeconfig %q cannot be read", o.kubeconfig)
 	}
-	if o.set != "" {
-		_, err := os.Stat(o.set)
-		p.Check(err == nil, "--set %q cannot be read", o.set)
+	if o.releases != "" {
+		_, err := os.Stat(o.releases)
+		p.Check(err == nil, "--releases %q cannot be read", o.releases)
+	}
+	for _, one := range c.StringSlice("set") {
+		p.Check(!strings.HasSuffix(one, ".yaml") || strings.Contains(o.assign, "="), "--set %q is no path=value; a file of releases is named with --releases", one)
 	}
 	abs, err := filepath.Abs(o.dir)
 	p.Check(err == nil, "--dir %q: %v", o.dir, err)
