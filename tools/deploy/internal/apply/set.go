@@ -117,7 +117,11 @@ func worst(errs []error) error {
 		if slices.Index(order, tool.CodeOf(err)) < slices.Index(order, code) {
 			code = tool.CodeOf(err)
 		}
-		hints = append(hints, tool.HintsOf(err)...)
+		for _, h := range tool.HintsOf(err) {
+			if !slices.Contains(hints, h) {
+				hints = append(hints, h)
+			}
+		}
 	}
 	return tool.Exit(code, all, hints...)
 }
