@@ -108,3 +108,45 @@ func FuzzFiles(f *testing.F) {
 		}
 	})
 }
+
+// TestForms reads the forms that people are shown: a chart from each place it
+// may be in, credentials, layers and needs.
+func TestForms(t *testing.T) {
+	_, err := config.ReadService("slipway.yaml", []byte(`apiVersion: slipway/v1
+kind: Service
+name: orders
+chart: {path: chart}
+values: [values.yaml, "values/{environment}.yaml"]
+images: {app: {value: image, from: IMAGE_REF}, migrate: {value: migrations.image, from: MIGRATE_IMAGE_REF}}
+secrets: {runtime: [orders/db]}
+migrations: {job: orders-migrate, compatibility: expand}
+rollout: {timeout: 10m, stable: 5s, onFailure: restore}
+environments: {prod: {url: https://orders.example.com}}
+`))
+	if err != nil {
+		t.Error(err)
+	}
+	set, err := config.ReadSet("releases.yaml", []byte(`apiVersion: slipway/v1
+kind: ReleaseSet
+defaults: {timeout: 10m}
+credentials:
+  gitlab.example.com: {userFrom: CI_REGISTRY_USER, passwordFrom: CI_JOB_TOKEN}
+  localhost:5000: {userFrom: A, passwordFrom: B}
+releases:
+  - {name: cert-manager, namespace: cert-manager, chart: {repo: https://charts.jetstack.io, name: cert-manager, version: v1.21.1}, values: [cert-manager.yaml]}
+  - {name: issuers, namespace: cert-manager, chart: {path: issuers}, needs: [cert-manager]}
+  - {name: range, namespace: x, chart: {repo: "http://localhost:8080/charts", name: redis, version: ">=1.0.0 <2.0.0"}}
+  - {name: pinned, namespace: x, chart: {repo: https://charts.example.com, name: redis, version: ~1, digest: "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"}}
+  - {name: tag, namespace: x, chart: {oci: oci://ghcr.io/team/charts/orders, version: 1.2.3}}
+  - {name: digest, namespace: x, chart: {oci: "oci://localhost:5000/orders", digest: "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"}}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []bool{true, true, false, true, false, true}
+	for i, r := range set.Releases {
+		if ok, right := r.Chart.Pinned(); ok != want[i] || ok != (right == "") {
+			t.Errorf("%s: %s is named for good: %v; %q", r.Name, r.Chart, ok, right)
+		}
+	}
+}
