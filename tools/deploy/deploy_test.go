@@ -203,7 +203,7 @@ spec:
 `)
 	w.write("set/user/templates/thing.yaml", "apiVersion: "+group+"/v1\nkind: "+kind+"\nmetadata: {name: {{ .Release.Name }}}\n")
 	w.write("set/broken/templates/bad.yaml", "apiVersion: v1\nkind: Service\nmetadata: {name: broken}\nspec: {ports: []}\n")
-	_, log := w.run(64, "apply", "--set", "set/releases.yaml", "--cluster", "nonprod")
+	_, log := w.run(64, "apply", "--releases", "set/releases.yaml", "--cluster", "nonprod")
 	for _, want := range []string{"user: revision 1 is deployed", "kind: revision 1 is deployed", "stopped: not released: it needs broken", "broken/templates/bad.yaml: Service " + w.namespace + "/broken: spec.ports"} {
 		if !strings.Contains(log, want) {
 			t.Errorf("the log lacks %q:\n%s", want, log)

@@ -37,7 +37,7 @@ type scenario struct {
 var (
 	applies  = []string{"apply", "--environment", "dev"}
 	ofOne    = []string{"orders"}
-	setApply = []string{"apply", "--set", "set/releases.yaml", "--cluster", "nonprod"}
+	setApply = []string{"apply", "--releases", "set/releases.yaml", "--cluster", "nonprod"}
 )
 
 func scenarios() []scenario {

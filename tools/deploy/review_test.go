@@ -78,7 +78,8 @@ spec:
 // the test's own, and waits until the policy is in force.
 func (w *reviewWorld) tenancy(sb *sandboxtest.Sandbox) {
 	w.t.Helper()
-	chart, err := helmrelease.LoadDir("../../examples/platform/addons/charts/tenancy")
+	dir := filepath.Join("..", "..", "examples", "platform", "addons", "charts", "tenancy")
+	chart, err := helmrelease.LoadDir(dir, dir)
 	w.must(err)
 	text, err := helmrelease.Render(w.t.Context(), helmrelease.Spec{Name: "tenancy", Namespace: "platform-system", Chart: chart, Values: map[string]any{
 		"tenants": []any{map[string]any{"name": w.service, "environment": "dev", "namespace": w.namespace, "team": "commerce", "deployers": []any{}, "dryRun": []any{w.group}}},

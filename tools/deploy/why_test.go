@@ -152,7 +152,7 @@ spec:
 		set += fmt.Sprintf("  - {name: slow-%d, namespace: %s, chart: {path: slow}, values: [values-%d.yaml]}\n", i, w.namespace, i)
 	}
 	w.write("releases.yaml", set)
-	cmd, _, log := w.command("apply", "--set", "releases.yaml", "--cluster", "nonprod")
+	cmd, _, log := w.command("apply", "--releases", "releases.yaml", "--cluster", "nonprod")
 	failed := cmd.Run()
 	r := faultproxy.Result{Tried: tries}
 	for i := range tries {

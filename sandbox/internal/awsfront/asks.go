@@ -50,6 +50,8 @@ func tagRight(c *call) string {
 		return "cloudtrail:AddTags"
 	case "ssm:PutParameter":
 		return "ssm:AddTagsToResource"
+	case "secretsmanager:CreateSecret":
+		return "secretsmanager:TagResource"
 	case "eks:CreateAccessEntry", "eks:CreateCluster":
 		return "eks:TagResource"
 	}
@@ -219,6 +221,16 @@ func onParameter(_ *Front, c *call) ([]string, *apiError) {
 		out = append(out, "arn:aws:ssm:"+c.region+":"+c.caller.Account+":parameter/"+strings.TrimPrefix(n, "/"))
 	}
 	return out, nil
+}
+
+// onSecret names a secret as AWS judges it: with the six characters that it puts
+// behind every name, so that a policy which names it without them matches nothing.
+func onSecret(_ *Front, c *call) ([]string, *apiError) {
+	id := c.param("SecretId") + c.param("Name")
+	if strings.HasPrefix(id, "arn:") {
+		return []string{id}, nil
+	}
+	return one("arn:aws:secretsmanager:%s:%s:secret:%s-SlipWy", c.region, c.caller.Account, id)
 }
 
 // createTrailAsks asks beside the trail's own rights for those that CloudTrail

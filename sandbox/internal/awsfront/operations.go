@@ -104,6 +104,8 @@ func serviceCalls() []calls {
 		{"ssm", false, onParameter, "GetParameter GetParameters GetParametersByPath GetParameterHistory ListTagsForResource"},
 		{"ssm", false, onAnything, "DescribeParameters"},
 		{"ssm", true, onParameter, "PutParameter DeleteParameter DeleteParameters AddTagsToResource RemoveTagsFromResource"},
+		{"secretsmanager", false, onSecret, "GetSecretValue DescribeSecret ListSecretVersionIds"},
+		{"secretsmanager", true, onSecret, "CreateSecret PutSecretValue UpdateSecret DeleteSecret TagResource UntagResource"},
 		{"s3control", false, onAnything, "GetPublicAccessBlock"},
 		{"s3control", true, onAnything, "PutPublicAccessBlock DeletePublicAccessBlock"},
 	}

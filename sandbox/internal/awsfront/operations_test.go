@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/organizations"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 )
@@ -19,7 +20,7 @@ import (
 // clients are the SDK's, whose methods are the calls that AWS has.
 func clients() map[string]reflect.Type {
 	return map[string]reflect.Type{"cloudtrail": reflect.TypeFor[*cloudtrail.Client](), "eks": reflect.TypeFor[*eks.Client](), "iam": reflect.TypeFor[*iam.Client](),
-		"kms": reflect.TypeFor[*kms.Client](), "organizations": reflect.TypeFor[*organizations.Client](), "ssm": reflect.TypeFor[*ssm.Client](), "sts": reflect.TypeFor[*sts.Client]()}
+		"kms": reflect.TypeFor[*kms.Client](), "organizations": reflect.TypeFor[*organizations.Client](), "secretsmanager": reflect.TypeFor[*secretsmanager.Client](), "ssm": reflect.TypeFor[*ssm.Client](), "sts": reflect.TypeFor[*sts.Client]()}
 }
 
 // TestOperationsExist: no call of the list is misspelt, so that none is

@@ -41,6 +41,8 @@ func TestOurRoles(t *testing.T) {
 		bundles       = "arn:aws:kms:eu-central-1:222222222222:key/bundles"
 		backups       = "arn:aws:s3:::nsflow-velero"
 		cluster       = "arn:aws:eks:eu-central-1:444444444444:cluster/nsflow-nonprod"
+		parameter     = "arn:aws:ssm:eu-central-1:444444444444:parameter/"
+		secret        = "arn:aws:secretsmanager:eu-central-1:444444444444:secret:"
 		member        = "arn:aws:iam::555555555555:role/OrganizationAccountAccessRole"
 	)
 	inOrganization := map[string][]string{"aws:resourceorgid": {"o-example"}}
@@ -82,6 +84,22 @@ func TestOurRoles(t *testing.T) {
 		{"nonprod/backup-dev", "s3:ListBucket", backups, nil, true},
 		{"nonprod/backup-dev", "s3:PutObject", backups + "/nonprod/backups/a/velero-backup.json", nil, false},
 		{"nonprod/backup-dev", "s3:DeleteObject", backups + "/nonprod/backups/a/velero-backup.json", nil, false},
+
+		{"nonprod/orders-dev", "ssm:GetParameter", parameter + "orders/smtp", nil, true},
+		{"nonprod/orders-dev", "secretsmanager:GetSecretValue", secret + "orders/db-a1b2c3", nil, true},
+		{"nonprod/orders-dev", "ssm:GetParameter", parameter + "catalog/smtp", nil, false},
+		{"nonprod/orders-dev", "secretsmanager:GetSecretValue", secret + "catalog/db-a1b2c3", nil, false},
+		{"nonprod/orders-dev", "secretsmanager:GetSecretValue", secret + "ordersx/db-a1b2c3", nil, false},
+		{"nonprod/orders-dev", "secretsmanager:PutSecretValue", secret + "orders/db-a1b2c3", nil, false},
+		{"nonprod/orders-dev", "ssm:GetParameter", parameter + "slipway/nsflow/landscape", nil, false},
+		{"nonprod/orders-review", "secretsmanager:GetSecretValue", secret + "orders/db-a1b2c3", nil, false},
+		{"nonprod/orders-review", "ssm:GetParameter", parameter + "orders/smtp", nil, false},
+		{"nonprod/environments-stage", "secretsmanager:GetSecretValue", secret + "catalog/db-a1b2c3", nil, true},
+		{"nonprod/environments-stage", "secretsmanager:GetSecretValue", secret + "platform/dns-a1b2c3", nil, false},
+		{"nonprod/environments-stage", "ssm:GetParameter", parameter + "slipway/nsflow/landscape", nil, false},
+		{"nonprod/environments-stage", "secretsmanager:GetSecretValue", "arn:aws:secretsmanager:eu-central-1:555555555555:secret:orders/db-a1b2c3", nil, false},
+		{"nonprod/platform-deploy", "secretsmanager:GetSecretValue", secret + "platform/dns-a1b2c3", nil, true},
+		{"nonprod/platform-deploy", "secretsmanager:GetSecretValue", secret + "orders/db-a1b2c3", nil, false},
 
 		{"management/bootstrap", "sts:AssumeRole", member, inOrganization, true},
 		{"management/bootstrap", "sts:AssumeRole", member, map[string][]string{"aws:resourceorgid": {"o-other"}}, false},

@@ -23,6 +23,7 @@ import (
 	orgtypes "github.com/aws/aws-sdk-go-v2/service/organizations/types"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	s3types "github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	ssmtypes "github.com/aws/aws-sdk-go-v2/service/ssm/types"
 )
@@ -60,6 +61,16 @@ func TestServicesOfAMember(t *testing.T) {
 	}
 	if _, err := ssm.NewFromConfig(b.adminConfig()).GetParameter(ctx, &ssm.GetParameterInput{Name: aws.String("/slipway/a")}); code(err) != "ParameterNotFound" {
 		t.Errorf("the management account sees the member's parameter: %v", err)
+	}
+	secrets := secretsmanager.NewFromConfig(cfg)
+	if _, err := secrets.CreateSecret(ctx, &secretsmanager.CreateSecretInput{Name: aws.String("orders/db"), SecretString: aws.String("{}")}); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := secrets.GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: aws.String("orders/db")}); err != nil || *got.SecretString != "{}" {
+		t.Errorf("secret = %+v, %v", got, err)
+	}
+	if _, err := secretsmanager.NewFromConfig(b.adminConfig()).GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: aws.String("orders/db")}); code(err) != "ResourceNotFoundException" {
+		t.Errorf("the management account sees the member's secret: %v", err)
 	}
 	name := "nsflow-tfstate-" + member + "-" + testRegion + "-an"
 	bucket(t, cfg, name, "")

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"gitlab.com/slipway/slipway/pkg/landscape"
@@ -25,18 +26,49 @@ func Permissions(s *landscape.Snapshot, role landscape.Role, organizationID stri
 		return state(account, role.Purpose == landscape.PurposeApply)
 	case landscape.PurposeDeploy:
 		return document(clusters(s, role), Statement{Sid: "SignBundles", Effect: "Allow",
-			Action: []string{"kms:Sign", "kms:GetPublicKey", "kms:DescribeKey"}, Resource: []string{s.BundleKey}})
+			Action: []string{"kms:Sign", "kms:GetPublicKey", "kms:DescribeKey"}, Resource: []string{s.BundleKey}},
+			secrets(s, role, "Allow", role.Service+"/*"))
 	case landscape.PurposeEnvironment:
 		return document(clusters(s, role), Statement{Sid: "VerifyBundles", Effect: "Allow",
-			Action: []string{"kms:GetPublicKey", "kms:Verify", "kms:DescribeKey"}, Resource: []string{s.BundleKey}})
+			Action: []string{"kms:GetPublicKey", "kms:Verify", "kms:DescribeKey"}, Resource: []string{s.BundleKey}},
+			// It deploys every service of its environment; a list of them all does
+			// not fit into a policy. What is the platform's own stays closed.
+			secrets(s, role, "Allow", "*"), secrets(s, role, "Deny", platformSecrets, strings.TrimPrefix(ParameterPath(s.Name), "/")+"*"))
+	case landscape.PurposePlatform:
+		return document(clusters(s, role), secrets(s, role, "Allow", platformSecrets))
 	case landscape.PurposeBackup:
 		bucket := "arn:aws:s3:::" + BackupBucket(s.Name)
 		return document(clusters(s, role),
 			Statement{Sid: "ListBackups", Effect: "Allow", Action: []string{"s3:ListBucket", "s3:GetBucketLocation"}, Resource: []string{bucket}},
 			Statement{Sid: "ReadBackups", Effect: "Allow", Action: []string{"s3:GetObject"}, Resource: []string{bucket + "/*"}})
-	default: // review and platform reach a cluster; what they may do there, Kubernetes decides
+	default: // review reaches a cluster; what it may do there, Kubernetes decides
 		return document(clusters(s, role))
 	}
+}
+
+// platformSecrets are the secrets of add-ons.
+const platformSecrets = "platform/*"
+
+// secrets allows or denies the secrets and parameters of these names, for the
+// references in values of charts. A parameter that is encrypted with a key of
+// the account's own needs that key's right as well, which is not given here.
+func secrets(s *landscape.Snapshot, role landscape.Role, effect string, names ...string) Statement {
+	st := Statement{Sid: "ReadSecrets", Effect: effect, Action: []string{"ssm:GetParameter", "secretsmanager:GetSecretValue"}}
+	if effect == "Deny" {
+		st.Sid = "NotThePlatforms"
+	}
+	regions := []string{s.Region}
+	for _, name := range role.Clusters {
+		regions = append(regions, s.Clusters[name].Region)
+	}
+	slices.Sort(regions)
+	for _, region := range slices.Compact(regions) {
+		for _, name := range names {
+			in := region + ":" + s.Accounts[role.Account].ID
+			st.Resource = append(st.Resource, "arn:aws:ssm:"+in+":parameter/"+name, "arn:aws:secretsmanager:"+in+":secret:"+name)
+		}
+	}
+	return st
 }
 
 // NeedsBundleKey reports whether the permissions of a role name the key that

@@ -39,6 +39,8 @@ type Request struct {
 	// Refuse ends the run before anything is changed, by what is stored; it is
 	// asked under the lease too. Nil refuses nothing.
 	Refuse func(helmrelease.State) error
+	// Progress takes what the release is at; nil logs every line of it.
+	Progress func(line string)
 }
 
 // The states a release may be left in.
@@ -57,6 +59,7 @@ type Result struct {
 	Revision  int             `json:"revision,omitempty"`
 	Chart     string          `json:"chart,omitempty"`
 	Ready     float64         `json:"readySeconds"`
+	Seconds   float64         `json:"seconds,omitempty"` // from its turn in a set to its end
 	Objects   []rollout.State `json:"objects,omitempty"`
 	Message   string          `json:"message,omitempty"`
 	// Running is the revision that is in place now; nil where there is none.
@@ -126,7 +129,9 @@ func (j *job) apply(ctx context.Context, step Stepper) (err error) {
 }
 
 func (j *job) wait() helmrelease.Wait {
-	name := j.request.Name
-	return helmrelease.Wait{Timeout: j.request.Timeout, Stable: j.request.Stable,
-		Progress: func(line string) { j.deps.Run.Log.Printf("%s: %s", name, line) }}
+	progress := j.request.Progress
+	if progress == nil {
+		progress = func(line string) { j.deps.Run.Log.Printf("%s: %s", j.request.Name, line) }
+	}
+	return helmrelease.Wait{Timeout: j.request.Timeout, Stable: j.request.Stable, Progress: progress}
 }

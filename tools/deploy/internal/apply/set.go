@@ -13,21 +13,23 @@ import (
 // parallel is how many releases of a set are worked on at once.
 const parallel = 8
 
-// Node is a release of a set and the names of those it needs.
+// Node is a release of a set and those it needs.
 type Node struct {
 	Request
-	Needs []string
+	Needs []Need
 }
 
 // Set puts releases in place, each after those it needs. A failed one stops
-// what needs it, and nothing else. The nodes have no circle.
+// what needs it, and nothing else. The needs have no circle.
 func Set(ctx context.Context, d Deps, nodes []Node) ([]Result, error) {
-	s := &set{deps: d, done: map[string]chan struct{}{}, slots: make(chan struct{}, parallel),
+	s := &set{deps: d, beat: newHeartbeat(d.Run.Log.Printf), done: map[string]chan struct{}{}, slots: make(chan struct{}, parallel),
 		results: make([]Result, len(nodes)), errs: make([]error, len(nodes)), failed: map[string]bool{}}
 	for _, n := range nodes {
 		s.done[n.Name] = make(chan struct{})
 	}
-	var all sync.WaitGroup
+	stop := make(chan struct{})
+	var all, beats sync.WaitGroup
+	beats.Go(func() { s.beat.run(stop) })
 	for i, n := range nodes {
 		all.Go(func() {
 			defer close(s.done[n.Name])
@@ -35,11 +37,14 @@ func Set(ctx context.Context, d Deps, nodes []Node) ([]Result, error) {
 		})
 	}
 	all.Wait()
+	close(stop)
+	beats.Wait()
 	return s.results, Worst(s.errs)
 }
 
 type set struct {
 	deps    Deps
+	beat    *heartbeat
 	done    map[string]chan struct{}
 	slots   chan struct{}
 	results []Result
@@ -51,28 +56,29 @@ type set struct {
 
 func (s *set) one(ctx context.Context, n Node) (Result, error) {
 	for _, need := range n.Needs {
-		<-s.done[need]
-		if s.hasFailed(need) {
+		<-s.done[need.Name]
+		if s.hasFailed(need.Name) {
 			s.fail(n.Name)
-			s.deps.Run.Report.Skip("release "+n.Name, "it needs "+need)
-			s.deps.Run.Log.Printf("%s: not released: it needs %s", n.Name, need)
-			return Result{Release: n.Name, Namespace: n.Namespace, Status: "skipped", Message: "it needs " + need}, nil
+			s.deps.Run.Report.Skip("release "+n.Name, "it needs "+need.Name)
+			s.deps.Run.Log.Printf("%s: not released: it needs %s (%s)", n.Name, need.Name, need.Why)
+			return Result{Release: n.Name, Namespace: n.Namespace, Status: "skipped", Message: "it needs " + need.Name}, nil
 		}
 	}
 	s.slots <- struct{}{}
 	defer func() { <-s.slots }()
-	s.deps.Run.Log.Printf("%s: releasing", n.Name)
+	s.beat.begin(n.Name)
+	n.Progress = func(line string) { s.beat.progress(n.Name, line) }
 	result, err := Release(ctx, s.deps, n.Request, s.step)
+	how := fmt.Sprintf("revision %d is deployed, ready after %.1f s", result.Revision, result.Ready)
 	if err != nil {
 		s.fail(n.Name)
-		s.deps.Run.Log.Printf("%s: %s: %v", n.Name, result.Status, err)
-		return result, err
+		how = fmt.Sprintf("%s: %v", result.Status, err)
 	}
-	if result.Status == Unchanged {
-		return result, nil // it was told
+	if err == nil && result.Status == Unchanged {
+		how = result.Message + ", unchanged"
 	}
-	s.deps.Run.Log.Printf("%s: revision %d is deployed, ready after %.1f s", n.Name, result.Revision, result.Ready)
-	return result, nil
+	result.Seconds = s.beat.end(n.Name, how).Seconds()
+	return result, err
 }
 
 // step notes a step without a section of the log: several run at once.
@@ -114,7 +120,11 @@ func Worst(errs []error) error {
 		if slices.Index(order, tool.CodeOf(err)) < slices.Index(order, code) {
 			code = tool.CodeOf(err)
 		}
-		hints = append(hints, tool.HintsOf(err)...)
+		for _, h := range tool.HintsOf(err) {
+			if !slices.Contains(hints, h) {
+				hints = append(hints, h)
+			}
+		}
 	}
 	return tool.Exit(code, all, hints...)
 }

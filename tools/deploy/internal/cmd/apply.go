@@ -32,7 +32,7 @@ func runApply(ctx context.Context, run *tool.Run, c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if o.set != "" {
+	if o.releases != "" {
 		return applySet(ctx, run, o)
 	}
 	p, err := prepare(ctx, run, o)
@@ -111,7 +111,7 @@ func prepare(ctx context.Context, run *tool.Run, o options) (*prepared, error) {
 	service := ""
 	if o.bundle.Digest == "" {
 		var err error
-		if p.loaded, err = loadDir(o); err != nil {
+		if p.loaded, err = loadDir(ctx, run, o); err != nil {
 			return nil, err
 		}
 		service = p.loaded.service.Name
@@ -143,7 +143,10 @@ func prepare(ctx context.Context, run *tool.Run, o options) (*prepared, error) {
 		if p.target.Gated {
 			return nil, errGated(o.environment)
 		}
-		return p, p.loaded.fromEnv(run, o)
+		if err := p.loaded.fromEnv(run, o); err != nil {
+			return nil, err
+		}
+		return p, p.loaded.settle(ctx, run, p.identity)
 	}
 	err = run.Step(ctx, "verify bundle", func(ctx context.Context) (err error) {
 		if p.loaded, err = loadBundle(ctx, run, o, p.identity, registryOf(p.session)); err != nil {
@@ -155,7 +158,10 @@ func prepare(ctx context.Context, run *tool.Run, o options) (*prepared, error) {
 		}
 		return nil
 	})
-	return p, err
+	if err != nil {
+		return nil, err
+	}
+	return p, p.loaded.settle(ctx, run, p.identity)
 }
 
 // images checks that every image is in its registry.

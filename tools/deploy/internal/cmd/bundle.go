@@ -44,7 +44,7 @@ func runBundle(ctx context.Context, run *tool.Run, c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	l, err := loadDir(o)
+	l, err := loadDir(ctx, run, o)
 	if err != nil {
 		return err
 	}

@@ -50,7 +50,7 @@ func Program() tool.Program {
 					&cli.StringFlag{Name: "bundle", Usage: "release `BUNDLE` by digest, instead of the files of --dir"},
 					&cli.BoolFlag{Name: "take", Usage: "adopt what was shown"},
 				}), Run: runAdopt},
-			{Name: "explain", Usage: "print every effective value and where it comes from; changes nothing", Flags: flags(where(), access()), Run: runExplain},
+			{Name: "explain", Usage: "print every effective value and where it comes from; changes nothing", Flags: flags(where(), access(), what()[:1]), Run: runExplain},
 		},
 	}
 }
@@ -70,14 +70,15 @@ func folder() []cli.Flag {
 func where() []cli.Flag {
 	return append(folder(),
 		&cli.StringFlag{Name: "environment", Usage: "`ENVIRONMENT` of the landscape"},
-		&cli.StringFlag{Name: "values", Usage: "`FILE` of values that people own, the last layer; skipped where it does not exist"})
+		&cli.StringFlag{Name: "values", Usage: "`FILE` of values that people own, the last layer; skipped where it does not exist"},
+		&cli.StringSliceFlag{Name: "set", Usage: "`PATH=VALUE` over all layers, written as for helm; images keep their digests"})
 }
 
 func access() []cli.Flag {
 	return []cli.Flag{
 		session.LandscapeFlag(),
 		&cli.StringFlag{Name: "mr", Usage: "`IID` of the merge request, for environments whose namespace has {mr}"},
-		&cli.StringFlag{Name: "cluster", Usage: "`CLUSTER` of the landscape; required with --set"},
+		&cli.StringFlag{Name: "cluster", Usage: "`CLUSTER` of the landscape; required with --releases"},
 		&cli.StringFlag{Name: "kubeconfig", Usage: "`FILE` to reach the cluster with, for people and for GitLab's agent, instead of an AWS role"},
 		&cli.StringFlag{Name: "context", Usage: "`CONTEXT` of the kubeconfig (default: its current one); of KUBECONFIG where --kubeconfig is not given, such as nsflow/platform:nonprod for GitLab's agent"},
 	}
@@ -85,7 +86,7 @@ func access() []cli.Flag {
 
 func what() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "set", Usage: "`FILE` of a ReleaseSet, instead of a service"},
+		&cli.StringFlag{Name: "releases", Usage: "`FILE` of a ReleaseSet, instead of a service"},
 		&cli.StringFlag{Name: "bundle", Usage: "release `BUNDLE` by digest, instead of the files of --dir"},
 	}
 }

@@ -98,13 +98,12 @@ func coloured(run *tool.Run) bool {
 // diffTargets returns the releases to compare, each after those it needs, and
 // as whom, in which cluster.
 func diffTargets(ctx context.Context, run *tool.Run, o options) (*session.Session, []apply.Node, *identity, string, error) {
-	if o.set != "" {
-		nodes, err := loadSet(o)
+	if o.releases != "" {
+		p, err := prepareSet(ctx, run, o)
 		if err != nil {
 			return nil, nil, nil, "", err
 		}
-		s, i, err := openSet(ctx, run, o)
-		return s, ordered(nodes), i, o.cluster, err
+		return p.session, ordered(p.nodes), p.identity, o.cluster, nil
 	}
 	p, err := prepare(ctx, run, o)
 	if err != nil {
@@ -120,7 +119,7 @@ func ordered(nodes []apply.Node) []apply.Node {
 	done := map[string]bool{}
 	for len(out) < len(nodes) {
 		for _, n := range nodes {
-			if !done[n.Name] && !slices.ContainsFunc(n.Needs, func(need string) bool { return !done[need] }) {
+			if !done[n.Name] && !slices.ContainsFunc(n.Needs, func(need apply.Need) bool { return !done[need.Name] }) {
 				done[n.Name] = true
 				out = append(out, n)
 			}

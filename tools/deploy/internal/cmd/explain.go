@@ -38,7 +38,10 @@ func runExplain(ctx context.Context, run *tool.Run, c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	l, err := loadDir(o)
+	if o.releases != "" {
+		return explainSet(ctx, run, o)
+	}
+	l, err := loadDir(ctx, run, o)
 	if err != nil {
 		return err
 	}
@@ -60,14 +63,25 @@ func runExplain(ctx context.Context, run *tool.Run, c *cli.Context) error {
 			add(flag, v, sourceOf(run.Env, c, flag))
 		}
 	}
+	if o.assign != "" {
+		add("set", o.assign, "flag --set, or variable "+tool.EnvName(program, "set")+"; over all layers")
+	}
 	add("service", l.service.Name, config.ServiceFile+": name")
-	add("chart", l.chart.Name()+" "+l.chart.Version(), config.ServiceFile+": chart.path "+l.service.Chart.Path)
-	for _, layer := range l.layers {
+	add("chart", l.chart.Name()+" "+l.chart.Version(), config.ServiceFile+": chart "+l.service.Chart.String())
+	add("chart digest", l.chart.Digest(), "of the archive")
+	for _, layer := range l.values.Layers {
 		found := "read"
 		if !layer.Found {
 			found = "not there, skipped"
 		}
 		add("values", layer.File, found)
+	}
+	f := l.finding()
+	if err := findReferences([]*finding{f}); err != nil {
+		return err
+	}
+	for _, s := range f.found.Sources() {
+		add("secret", s, "a reference in the values; fetched by the role")
 	}
 	for _, name := range names(l.images) {
 		add("images."+name, l.images[name], "variable "+l.service.Images[name].From+", set at value "+l.service.Images[name].Value)

@@ -14,14 +14,24 @@ func runRender(ctx context.Context, run *tool.Run, c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	l, err := loadDir(o)
+	l, err := loadDir(ctx, run, o)
 	if err != nil {
 		return err
 	}
 	if err := l.fromEnv(run, o); err != nil {
 		return err
 	}
-	text, err := helmrelease.Render(ctx, helmrelease.Spec{Name: l.service.Name, Namespace: "default", Chart: l.chart, Values: l.values})
+	f := l.finding()
+	if err := findReferences([]*finding{f}); err != nil {
+		return err
+	}
+	for _, s := range f.found.Sources() {
+		run.Log.Printf("%s is not fetched by render: the reference stays where the secret would be", s)
+	}
+	if err := checkValues([]*finding{f}, false); err != nil {
+		return err
+	}
+	text, err := helmrelease.Render(ctx, f.spec("default", nil))
 	if err != nil {
 		return err
 	}

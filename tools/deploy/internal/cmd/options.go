@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -18,7 +19,8 @@ type options struct {
 	dir, environment, values string
 	landscape, mr, cluster   string
 	kubeconfig, context      string
-	set                      string
+	releases                 string // the file of a set
+	assign                   string // --set, as helm reads it
 	service, release         string // of those that are there
 	bundle                   bundle.Reference
 	lockTimeout              time.Duration
@@ -38,7 +40,7 @@ type needs struct{ landscape, environment, release bool }
 func read(run *tool.Run, c *cli.Context, n needs) (options, error) {
 	o := options{dir: c.String("dir"), environment: c.String("environment"), values: c.String("values"),
 		mr: c.String("mr"), cluster: c.String("cluster"), kubeconfig: c.String("kubeconfig"), context: c.String("context"),
-		set: c.String("set"), lockTimeout: c.Duration("lock-timeout"), observed: c.String("observed"),
+		releases: c.String("releases"), assign: strings.Join(c.StringSlice("set"), ","), lockTimeout: c.Duration("lock-timeout"), observed: c.String("observed"),
 		dotenv: c.String("dotenv"), annotations: c.String("annotations"), reportDir: c.String("report-dir"),
 		service: c.String("service"), release: c.String("release"),
 		landscape: session.Landscape(c, run.Env)}
@@ -49,20 +51,21 @@ func read(run *tool.Run, c *cli.Context, n needs) (options, error) {
 	if n.landscape {
 		p.Need(o.landscape, "landscape")
 	}
-	if o.set != "" {
+	if o.releases != "" {
 		p.Need(o.cluster, "cluster")
-		p.Check(o.environment == "", "--environment does not go with --set")
-		p.Check(c.String("bundle") == "", "--bundle does not go with --set")
-		p.Check(o.observed == "", "--observed does not go with --set")
-		p.Check(o.dotenv == "", "--dotenv does not go with --set")
-		p.Check(o.annotations == "", "--annotations does not go with --set")
-		p.Check(!c.Bool("note"), "--note does not go with --set")
-		p.Check(o.values == "", "--values does not go with --set")
-		p.Check(o.service == "", "--service does not go with --set")
+		p.Check(o.environment == "", "--environment does not go with --releases")
+		p.Check(c.String("bundle") == "", "--bundle does not go with --releases")
+		p.Check(o.observed == "", "--observed does not go with --releases")
+		p.Check(o.dotenv == "", "--dotenv does not go with --releases")
+		p.Check(o.annotations == "", "--annotations does not go with --releases")
+		p.Check(!c.Bool("note"), "--note does not go with --releases")
+		p.Check(o.values == "", "--values does not go with --releases")
+		p.Check(o.service == "", "--service does not go with --releases")
 		p.Check(o.release != "" || !n.release, "missing --release: one of the set at a time")
+		p.Check(o.assign == "", "--set does not go with --releases: each release has its own layers")
 	} else if n.environment {
 		p.Need(o.environment, "environment")
-		p.Check(o.release == "", "--release needs --set")
+		p.Check(o.release == "", "--release needs --releases")
 	}
 	p.Check(!c.IsSet("to") || c.Int("to") > 0, "--to is the number of a revision, got %d", c.Int("to"))
 	if b := c.String("bundle"); b != "" {
@@ -71,6 +74,7 @@ func read(run *tool.Run, c *cli.Context, n needs) (options, error) {
 			p.Add("--bundle: %v", err)
 		}
 		o.bundle = ref
+		p.Check(o.assign == "", "--set does not go with --bundle, which is deployed as it was signed")
 	}
 	p.Check(o.context == "" || o.kubeconfig != "", "--context needs --kubeconfig, or KUBECONFIG as GitLab's agents give it to a job")
 	p.Check(o.mr == "" || number.MatchString(o.mr), "--mr is the number of a merge request, got %q", o.mr)
@@ -79,9 +83,12 @@ func read(run *tool.Run, c *cli.Context, n needs) (options, error) {
 		_, err := os.Stat(o.kubeconfig)
 		p.Check(err == nil, "--kubeconfig %q cannot be read", o.kubeconfig)
 	}
-	if o.set != "" {
-		_, err := os.Stat(o.set)
-		p.Check(err == nil, "--set %q cannot be read", o.set)
+	if o.releases != "" {
+		_, err := os.Stat(o.releases)
+		p.Check(err == nil, "--releases %q cannot be read", o.releases)
+	}
+	for _, one := range c.StringSlice("set") {
+		p.Check(!strings.HasSuffix(one, ".yaml") || strings.Contains(o.assign, "="), "--set %q is no path=value; a file of releases is named with --releases", one)
 	}
 	abs, err := filepath.Abs(o.dir)
 	p.Check(err == nil, "--dir %q: %v", o.dir, err)

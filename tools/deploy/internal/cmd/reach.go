@@ -32,7 +32,7 @@ func existing() []cli.Flag {
 	return append(folder(),
 		&cli.StringFlag{Name: "environment", Usage: "`ENVIRONMENT` of the landscape"},
 		&cli.StringFlag{Name: "service", Usage: "`SERVICE` of the landscape, instead of the one whose slipway.yaml is in --dir"},
-		&cli.StringFlag{Name: "set", Usage: "`FILE` of a ReleaseSet, instead of a service"},
+		&cli.StringFlag{Name: "releases", Usage: "`FILE` of a ReleaseSet, instead of a service"},
 		&cli.StringFlag{Name: "release", Usage: "`RELEASE` of the set"})
 }
 
@@ -47,7 +47,7 @@ func reach(ctx context.Context, run *tool.Run, o options, refuse func(target) er
 	var i *identity
 	var err error
 	name := o.cluster
-	if o.set != "" {
+	if o.releases != "" {
 		if r.releases, err = releasesOf(o); err != nil {
 			return nil, err
 		}
@@ -102,11 +102,11 @@ func (r *reached) service(ctx context.Context, run *tool.Run, o options, refuse 
 // releasesOf returns the releases of a set, or the one that is named. Their
 // charts are not needed.
 func releasesOf(o options) ([]apply.Request, error) {
-	raw, err := os.ReadFile(o.set)
+	raw, err := os.ReadFile(o.releases)
 	if err != nil {
-		return nil, tool.Exit(tool.Usage, fmt.Errorf("reading set %q: %w", o.set, err))
+		return nil, tool.Exit(tool.Usage, fmt.Errorf("reading set %q: %w", o.releases, err))
 	}
-	set, err := config.ReadSet(o.set, raw)
+	set, err := config.ReadSet(o.releases, raw)
 	if err != nil {
 		return nil, err
 	}
@@ -122,7 +122,7 @@ func releasesOf(o options) ([]apply.Request, error) {
 		out = append(out, request)
 	}
 	if len(out) == 0 {
-		return nil, tool.Exitf(tool.Usage, "set %q has no release %q; it has %s", o.set, o.release, strings.Join(names(known), ", "))
+		return nil, tool.Exitf(tool.Usage, "set %q has no release %q; it has %s", o.releases, o.release, strings.Join(names(known), ", "))
 	}
 	return out, nil
 }

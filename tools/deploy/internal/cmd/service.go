@@ -52,12 +52,13 @@ type loaded struct {
 	from    origin
 	backup  string // taken before this release
 
-	values map[string]any
-	layers []config.Layer
+	values  *config.Values
+	secrets []string // fetched for the values
 }
 
-// loadDir reads a service from its folder; its images and values come later.
-func loadDir(o options) (*loaded, error) {
+// loadDir reads a service from its folder, and its chart from where it is; its
+// images and values come later.
+func loadDir(ctx context.Context, run *tool.Run, o options) (*loaded, error) {
 	l := &loaded{source: dirSource{o.dir}}
 	raw, err := l.source.ReadFile(config.ServiceFile)
 	if err != nil {
@@ -66,10 +67,8 @@ func loadDir(o options) (*loaded, error) {
 	if l.service, err = config.ReadService(config.ServiceFile, raw); err != nil {
 		return nil, err
 	}
-	if l.chart, err = helmrelease.LoadDir(filepath.Join(o.dir, filepath.FromSlash(l.service.Chart.Path))); err != nil {
-		return nil, err
-	}
-	return l, nil
+	l.chart, err = chartLoader(run, l.service.Credentials).Load(ctx, o.dir, l.service.Chart)
+	return l, err
 }
 
 // loadBundle verifies a bundle's signature with the environment's role, and
@@ -111,6 +110,9 @@ func loadBundle(ctx context.Context, run *tool.Run, o options, i *identity, regi
 	if l.chart, err = helmrelease.LoadArchive(packed, o.bundle.String()); err != nil {
 		return nil, err
 	}
+	if err := l.chart.From(l.service.Chart.String()); err != nil {
+		return nil, err
+	}
 	return l, l.assemble(run, o)
 }
 
@@ -122,10 +124,10 @@ func (l *loaded) fromEnv(run *tool.Run, o options) (err error) {
 	return l.assemble(run, o)
 }
 
-// assemble makes the values: the service's layers, then the images, then the
-// layer that people own. That layer configures; which image runs it may not say.
+// assemble makes the values: the service's layers, then the layer that people
+// own, then --set, then the images: which image runs no layer may say.
 func (l *loaded) assemble(run *tool.Run, o options) (err error) {
-	if l.values, l.layers, err = config.Layers(l.source, l.service.Values, o.environment); err != nil {
+	if l.values, err = config.Layers(l.source, l.service.Values, o.environment); err != nil {
 		return err
 	}
 	if o.values != "" {
@@ -134,22 +136,38 @@ func (l *loaded) assemble(run *tool.Run, o options) (err error) {
 			return err
 		}
 		if raw == nil {
-			l.layers = append(l.layers, config.Layer{File: o.values})
-		} else {
-			own, err := config.ParseValues(o.values, raw)
-			if err != nil {
-				return err
-			}
-			config.Merge(l.values, own)
-			l.layers = append(l.layers, config.Layer{File: o.values, Found: true})
+			l.values.Miss(o.values)
+		} else if err := l.values.Add(o.values, raw); err != nil {
+			return err
 		}
 	}
-	for _, layer := range l.layers {
+	for _, layer := range l.values.Layers {
 		if !layer.Found {
 			run.Log.Printf("no values in %s: skipped", layer.File)
 		}
 	}
+	if err := assign(o, l.values); err != nil {
+		return err
+	}
 	return l.service.SetImages(l.values, l.images)
+}
+
+// settle fetches what the values refer to, and holds them to the chart's schema.
+func (l *loaded) settle(ctx context.Context, run *tool.Run, i *identity) error {
+	list := []*finding{l.finding()}
+	if err := findReferences(list); err != nil {
+		return err
+	}
+	secrets, err := fetchSecrets(ctx, run, i, list)
+	if err != nil {
+		return err
+	}
+	l.secrets = secrets[0]
+	return checkValues(list, true)
+}
+
+func (l *loaded) finding() *finding {
+	return &finding{release: l.service.Name, chart: l.chart, values: l.values}
 }
 
 // valuesFile returns the layer that people own, or nil where there is none.
@@ -187,5 +205,7 @@ func (l *loaded) spec(namespace string) (helmrelease.Spec, error) {
 		l.chart.Annotate(bundleAnnotation, l.bundle)
 	}
 	l.from.note(l.chart)
-	return helmrelease.Spec{Name: l.service.Name, Namespace: namespace, Chart: l.chart, Values: l.values, Tenant: true}, nil
+	spec := l.finding().spec(namespace, l.secrets)
+	spec.Tenant = true
+	return spec, nil
 }

@@ -10,10 +10,11 @@ import (
 
 // ReleaseSet is releases.yaml.
 type ReleaseSet struct {
-	APIVersion string    `json:"apiVersion" required:"true"`
-	Kind       string    `json:"kind" required:"true"`
-	Defaults   Defaults  `json:"defaults"`
-	Releases   []Release `json:"releases" required:"true"`
+	APIVersion  string                `json:"apiVersion" required:"true"`
+	Kind        string                `json:"kind" required:"true"`
+	Defaults    Defaults              `json:"defaults"`
+	Releases    []Release             `json:"releases" required:"true"`
+	Credentials map[string]Credential `json:"credentials"`
 }
 
 // Defaults hold for every release that says nothing else.
@@ -58,6 +59,7 @@ func ReadSet(file string, raw []byte) (*ReleaseSet, error) {
 	if len(docs) > 1 {
 		p = append(p, d.Problem("", "the file holds several documents", "one set to a file"))
 	}
+	p = append(p, checkCredentials(d, s.Credentials)...)
 	names := map[string]bool{}
 	for i, r := range s.Releases {
 		at := fmt.Sprintf("releases[%d]", i)

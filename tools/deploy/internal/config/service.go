@@ -34,17 +34,7 @@ type Service struct {
 	Migrations   *Migrations            `json:"migrations"`
 	Rollout      Rollout                `json:"rollout"`
 	Environments map[string]Environment `json:"environments"`
-}
-
-// Chart says where a chart is: in a folder beside the file, in a chart
-// repository, or in an OCI registry.
-type Chart struct {
-	Path    string `json:"path"`
-	Repo    string `json:"repo"`
-	Name    string `json:"name"`
-	Version string `json:"version"`
-	OCI     string `json:"oci"`
-	Digest  string `json:"digest"`
+	Credentials  map[string]Credential  `json:"credentials"`
 }
 
 // Image says which value of the chart is an image, and which variable of the
@@ -131,6 +121,7 @@ func ReadService(file string, raw []byte) (*Service, error) {
 	if d.Has("chart") {
 		p = append(p, s.Chart.check(d, "chart")...)
 	}
+	p = append(p, checkCredentials(d, s.Credentials)...)
 	p = append(p, checkLayers(d, "values", s.Values, true)...)
 	for name, i := range s.Images {
 		if d.Has("images."+name+".value") && !dotted.MatchString(i.Value) {
@@ -150,22 +141,6 @@ func (r Rollout) check(d *yamlfile.Doc) (p yamlfile.Problems) {
 	}
 	if r.Stable != nil && *r.Stable < 0 {
 		p = append(p, d.Problem("rollout.stable", "the window is below zero", "0s, or such as 5s"))
-	}
-	return p
-}
-
-func (c Chart) check(d *yamlfile.Doc, at string) (p yamlfile.Problems) {
-	// Refused rather than ignored: what would be deployed is not what is written.
-	for _, f := range []struct{ name, value string }{{"repo", c.Repo}, {"oci", c.OCI}, {"name", c.Name}, {"version", c.Version}, {"digest", c.Digest}} {
-		if f.value != "" {
-			p = append(p, d.Problem(at+"."+f.name, "charts are not fetched from repositories or registries in this version", "put the chart beside the file and name its folder with path"))
-		}
-	}
-	if c.Path == "" && len(p) == 0 {
-		p = append(p, d.Problem(at+".path", "the folder of the chart is missing", "such as path: chart"))
-	}
-	if c.Path != "" && !inside(c.Path) {
-		p = append(p, d.Problem(at+".path", fmt.Sprintf("%q leads out of the folder", c.Path), "a path below the file's folder"))
 	}
 	return p
 }

@@ -1,13 +1,16 @@
 package config
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
+	yamlv3 "go.yaml.in/yaml/v3"
 	"sigs.k8s.io/yaml"
 
 	"gitlab.com/slipway/slipway/pkg/tool"
@@ -19,40 +22,162 @@ type Layer struct {
 	Found bool   `json:"found"`
 }
 
+// Values are the values of a release as they are put together, layer by layer,
+// and where each comes from.
+type Values struct {
+	Map    map[string]any
+	Layers []Layer
+	lines  []map[string]int // of the layer: line by path
+}
+
 // Layers merges files of values in their order, the last one wins. A file that
 // is named with {environment} may be missing; one that is named outright must
 // be there.
-func Layers(src Source, layers []string, environment string) (map[string]any, []Layer, error) {
-	out := map[string]any{}
-	var used []Layer
+func Layers(src Source, layers []string, environment string) (*Values, error) {
+	v := &Values{Map: map[string]any{}}
+	var wrong []error
 	for _, l := range layers {
 		file := strings.ReplaceAll(l, "{environment}", environment)
 		raw, err := src.ReadFile(file)
 		if errors.Is(err, fs.ErrNotExist) && file != l {
-			used = append(used, Layer{File: file})
+			v.Miss(file)
 			continue
 		}
 		if err != nil {
-			return nil, nil, tool.Exit(tool.Usage, fmt.Errorf("reading values %q: %w", file, err))
+			err = fmt.Errorf("reading values %q: %w", file, err)
+		} else {
+			err = v.Add(file, raw)
 		}
-		v, err := ParseValues(file, raw)
-		if err != nil {
-			return nil, nil, err
-		}
-		Merge(out, v)
-		used = append(used, Layer{File: file, Found: true})
+		wrong = append(wrong, err)
 	}
-	return out, used, nil
+	if err := errors.Join(wrong...); err != nil {
+		return nil, tool.Exit(tool.Usage, err)
+	}
+	return v, nil
 }
+
+// Miss notes a layer that is not there.
+func (v *Values) Miss(file string) {
+	v.Layers, v.lines = append(v.Layers, Layer{File: file}), append(v.lines, nil)
+}
+
+// Add merges a layer over those before it.
+func (v *Values) Add(file string, raw []byte) error {
+	m, err := ParseValues(file, raw)
+	if err != nil {
+		return err
+	}
+	Merge(v.Map, m)
+	v.Layers, v.lines = append(v.Layers, Layer{File: file, Found: true}), append(v.lines, linesOf(raw))
+	return nil
+}
+
+// Note puts down where values come from that were merged without a file.
+func (v *Values) Note(name string, m map[string]any) {
+	lines := map[string]int{}
+	note(lines, nil, m)
+	v.Layers, v.lines = append(v.Layers, Layer{File: name, Found: true}), append(v.lines, lines)
+}
+
+// Origin returns the last layer that says something of a path, or of the
+// nearest map or list around it, as file:line. It is "" where the chart's own
+// defaults say it.
+func (v *Values) Origin(path []string) string {
+	for n := len(path); n > 0; n-- {
+		key := pathKey(path[:n])
+		for i := len(v.lines) - 1; i >= 0; i-- {
+			line, ok := v.lines[i][key]
+			switch {
+			case ok && line > 0:
+				return fmt.Sprintf("%s:%d", v.Layers[i].File, line)
+			case ok:
+				return v.Layers[i].File
+			}
+		}
+	}
+	return ""
+}
+
+func pathKey(path []string) string { return strings.Join(path, "\x00") }
+
+// note puts down the paths of values that stand in no file.
+func note(lines map[string]int, path []string, value any) {
+	if len(path) > 0 {
+		lines[pathKey(path)] = 0
+	}
+	switch value := value.(type) {
+	case map[string]any:
+		for k, item := range value {
+			note(lines, append(path, k), item)
+		}
+	case []any:
+		for i, item := range value {
+			note(lines, append(path, strconv.Itoa(i)), item)
+		}
+	}
+}
+
+// linesOf returns the line of every path of a file. What a merge key or an
+// alias brings in has the line of neither, and is found by what is around it.
+func linesOf(raw []byte) map[string]int {
+	lines := map[string]int{}
+	var doc yamlv3.Node
+	if err := yamlv3.Unmarshal(raw, &doc); err != nil || len(doc.Content) == 0 {
+		return lines
+	}
+	var walk func(path []string, n *yamlv3.Node)
+	walk = func(path []string, n *yamlv3.Node) {
+		switch n.Kind {
+		case yamlv3.MappingNode:
+			for i := 0; i+1 < len(n.Content); i += 2 {
+				sub := append(path[:len(path):len(path)], n.Content[i].Value)
+				lines[pathKey(sub)] = n.Content[i].Line
+				walk(sub, n.Content[i+1])
+			}
+		case yamlv3.SequenceNode:
+			for i, item := range n.Content {
+				sub := append(path[:len(path):len(path)], strconv.Itoa(i))
+				lines[pathKey(sub)] = item.Line
+				walk(sub, item)
+			}
+		}
+	}
+	walk(nil, doc.Content[0])
+	return lines
+}
+
+// maxValues bounds a file of values: a release's record takes no more either.
+const maxValues = 1 << 20
 
 // ParseValues reads a file of values as templates see them: numbers as
 // float64, lists as []any.
 func ParseValues(file string, raw []byte) (map[string]any, error) {
+	if len(raw) > maxValues {
+		return nil, tool.Exitf(tool.Usage, "reading values %q: the file has %d bytes, at most %d are read", file, len(raw), maxValues)
+	}
+	if bytes.Contains(raw, []byte("\n---")) && documents(raw) > 1 {
+		return nil, tool.Exitf(tool.Usage, "reading values %q: the file holds several documents, and only the first would count", file)
+	}
 	v := map[string]any{}
 	if err := yaml.UnmarshalStrict(raw, &v); err != nil {
 		return nil, tool.Exit(tool.Usage, fmt.Errorf("reading values %q: %w", file, err))
 	}
+	if v == nil { // the file says null
+		v = map[string]any{}
+	}
 	return v, nil
+}
+
+func documents(raw []byte) (n int) {
+	dec := yamlv3.NewDecoder(bytes.NewReader(raw))
+	for n < 2 {
+		var doc yamlv3.Node
+		if dec.Decode(&doc) != nil {
+			break
+		}
+		n++
+	}
+	return n
 }
 
 // Merge puts from over into. Maps are merged, everything else is replaced; a
@@ -105,16 +230,23 @@ func (s *Service) References(env func(string) string) (map[string]string, error)
 	return out, p.Err()
 }
 
-// SetImages puts references into the values of the chart.
-func (s *Service) SetImages(values map[string]any, refs map[string]string) error {
+// SetImages puts references into the values of the chart, over every layer.
+func (s *Service) SetImages(values *Values, refs map[string]string) error {
+	alone := map[string]any{}
 	for _, name := range s.imageNames() {
 		ref, ok := refs[name]
 		if !ok {
 			return tool.Exit(tool.Usage, fmt.Errorf("setting image %q: the bundle has none of that name", name))
 		}
-		if err := Set(values, s.Images[name].Value, ref); err != nil {
+		if err := Set(values.Map, s.Images[name].Value, ref); err != nil {
 			return err
 		}
+		if err := Set(alone, s.Images[name].Value, ref); err != nil {
+			return err
+		}
+	}
+	if len(alone) > 0 {
+		values.Note(ServiceFile+": images", alone)
 	}
 	return nil
 }

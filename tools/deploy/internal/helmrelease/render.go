@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"helm.sh/helm/v3/pkg/action"
-	"helm.sh/helm/v3/pkg/chart"
 	"helm.sh/helm/v3/pkg/chartutil"
 	kubefake "helm.sh/helm/v3/pkg/kube/fake"
 	"helm.sh/helm/v3/pkg/release"
@@ -24,7 +23,7 @@ func Render(ctx context.Context, s Spec) (string, error) {
 	i := action.NewInstall(&action.Configuration{Log: func(string, ...any) {}})
 	i.ReleaseName, i.Namespace = s.Name, s.Namespace
 	i.DryRun, i.ClientOnly, i.IncludeCRDs, i.Replace = true, true, true, true
-	rel, err := i.RunWithContext(ctx, clone(s.Chart.c), s.Values)
+	rel, err := i.RunWithContext(ctx, duplicate(s.Chart.c), s.Values)
 	if err != nil {
 		return "", tool.Exit(tool.Usage, fmt.Errorf("rendering chart %q: %w", s.Chart.Name(), err))
 	}
@@ -61,7 +60,7 @@ func (c *Client) render(ctx context.Context, s Spec, state State, lookup bool, b
 	if last == nil || last.Status == string(release.StatusUninstalled) {
 		i := action.NewInstall(cfg)
 		i.ReleaseName, i.Namespace, i.DisableOpenAPIValidation, i.SkipCRDs, i.DryRun, i.DryRunOption = s.Name, s.Namespace, true, true, true, mode
-		rel, err = i.RunWithContext(ctx, clone(s.Chart.c), s.Values)
+		rel, err = i.RunWithContext(ctx, duplicate(s.Chart.c), s.Values)
 		if err == nil && last != nil {
 			rel.Version = last.Number + 1
 		}
@@ -75,7 +74,7 @@ func (c *Client) render(ctx context.Context, s Spec, state State, lookup bool, b
 		}
 		u := action.NewUpgrade(cfg)
 		u.Namespace, u.ResetValues, u.DisableOpenAPIValidation, u.SkipCRDs, u.DryRun, u.DryRunOption = s.Namespace, true, true, true, true, mode
-		rel, err = u.RunWithContext(ctx, s.Name, clone(s.Chart.c), s.Values)
+		rel, err = u.RunWithContext(ctx, s.Name, duplicate(s.Chart.c), s.Values)
 	}
 	if err != nil {
 		return nil, renderError(ctx, s, err)
@@ -83,6 +82,7 @@ func (c *Client) render(ctx context.Context, s Spec, state State, lookup bool, b
 	if rel.Labels == nil {
 		rel.Labels = map[string]string{}
 	}
+	maps.Copy(rel.Labels, s.Chart.Labels())
 	rel.Labels[OwnerLabel] = ownerValue
 	rel.Info.Description = map[release.Status]string{release.StatusPendingInstall: "Initial install underway"}[rel.Info.Status]
 	if rel.Info.Description == "" {
@@ -122,47 +122,4 @@ func (c *Client) capabilities(brought []string) (*chartutil.Capabilities, error)
 	caps.APIVersions = append(versions, brought...)
 	caps.KubeVersion = chartutil.KubeVersion{Version: version.GitVersion, Major: version.Major, Minor: version.Minor}
 	return caps, nil
-}
-
-// clone copies what Helm writes into while it renders, so that a chart that
-// was read once serves every release and every second look.
-func clone(c *chart.Chart) *chart.Chart {
-	meta := *c.Metadata
-	meta.Annotations, meta.Dependencies = maps.Clone(c.Metadata.Annotations), nil
-	for _, d := range c.Metadata.Dependencies {
-		if d != nil {
-			one := *d
-			meta.Dependencies = append(meta.Dependencies, &one)
-		}
-	}
-	out := &chart.Chart{Raw: c.Raw, Metadata: &meta, Lock: c.Lock, Templates: c.Templates, Schema: c.Schema, Files: c.Files, Values: cloneMap(c.Values)}
-	for _, d := range c.Dependencies() {
-		out.AddDependency(clone(d))
-	}
-	return out
-}
-
-func cloneMap(m map[string]any) map[string]any {
-	if m == nil {
-		return nil
-	}
-	out := make(map[string]any, len(m))
-	for k, v := range m {
-		out[k] = cloneValue(v)
-	}
-	return out
-}
-
-func cloneValue(v any) any {
-	switch v := v.(type) {
-	case map[string]any:
-		return cloneMap(v)
-	case []any:
-		out := make([]any, len(v))
-		for i, one := range v {
-			out[i] = cloneValue(one)
-		}
-		return out
-	}
-	return v
 }
