@@ -171,7 +171,7 @@ func (c *checker) projects() {
 		switch {
 		case p.ID < 1 || p.Path == "":
 			return
-		case taken && !(service && other.service):
+		case taken && (!service || !other.service):
 			add(path+".id", fmt.Sprintf("project %d is that of %s", p.ID, other.what), "each has a project of its own, since trust is bound to the id; only services may share one")
 		case taken && other.path != p.Path:
 			add(path+".path", fmt.Sprintf("project %d is %q at %s, and %q here", p.ID, other.path, other.what, p.Path), "a project has one path")

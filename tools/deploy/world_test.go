@@ -190,7 +190,7 @@ func (w *world) expire() {
 	leases := w.client.CoordinationV1().Leases(w.namespace)
 	list, err := leases.List(w.t.Context(), metav1.ListOptions{})
 	w.must(err)
-	old := metav1.NewMicroTime(time.Now().Add(-3 * time.Minute))
+	old := metav1.NewMicroTime(time.Now().Add(-time.Hour))
 	for i := range list.Items {
 		list.Items[i].Spec.RenewTime = &old
 		_, err = leases.Update(w.t.Context(), &list.Items[i], metav1.UpdateOptions{})

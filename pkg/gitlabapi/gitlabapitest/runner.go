@@ -354,7 +354,7 @@ func (s *Server) watch(r *run, since string) {
 		}
 		return
 	}
-	defer unix.Close(fd)
+	defer func() { _ = unix.Close(fd) }()
 	if startTime(r.pid) != since { // its number is another's by now
 		return
 	}

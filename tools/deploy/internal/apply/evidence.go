@@ -1,7 +1,6 @@
 package apply
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"time"
@@ -16,7 +15,7 @@ import (
 // evidence keeps why it failed, before anything is put back: in the log, in the
 // report, and as a file that status --why reads. Where it cannot be kept, that
 // is told, and what was to be put back is put back all the same.
-func (j *job) evidence(ctx context.Context, o helmrelease.Outcome, err error) {
+func (j *job) evidence(o helmrelease.Outcome, err error) {
 	run := j.deps.Run
 	findings := o.Findings
 	if o.Failure != nil && len(findings) == 0 {
@@ -41,7 +40,7 @@ func (j *job) evidence(ctx context.Context, o helmrelease.Outcome, err error) {
 	if err == nil || len(o.Waited.Evidence) == 0 {
 		return
 	}
-	file, serr := evidence.Save(run.ReportDir, j.bundle(ctx, o, err), run.Log.Mask)
+	file, serr := evidence.Save(run.ReportDir, j.bundle(o, err), run.Log.Mask)
 	if serr != nil {
 		run.Log.Printf("%s: the evidence is not saved: %v", j.request.Name, serr)
 		return
@@ -50,13 +49,10 @@ func (j *job) evidence(ctx context.Context, o helmrelease.Outcome, err error) {
 }
 
 // bundle is what is saved of a wait that ended badly.
-func (j *job) bundle(ctx context.Context, o helmrelease.Outcome, err error) rollout.Bundle {
+func (j *job) bundle(o helmrelease.Outcome, err error) rollout.Bundle {
 	r := j.request
 	b := rollout.Bundle{Release: r.Name, Namespace: r.Namespace, Revision: o.Revision, Start: o.Waited.Start.UTC(), Saved: time.Now().UTC(), Objects: o.Waited.Objects,
 		Evidence: o.Waited.Evidence, Notes: o.Waited.Notes, Error: err.Error(), Versions: map[string]string{"slipway-deploy": j.deps.Run.Report.Version, "chart": j.result.Chart}}
-	// The run may have been told to end: what is still asked is bounded.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-	defer cancel()
 	if d, derr := j.deps.Cluster.Discovery(); derr == nil {
 		if v, verr := d.ServerVersion(); verr == nil {
 			b.Versions["kubernetes"] = v.GitVersion

@@ -115,6 +115,10 @@ func (j *job) handBack(ctx context.Context, held *lease.Lease) error {
 			j.deps.Run.Log.Printf("%s: revision %d was %s and is marked failed: it %s", r.Name, state.Last.Number, state.Last.Status, why)
 		}
 	}
+	if err == nil && !j.looked && state.Last != nil && state.Last.Pending && held.Former != nil {
+		held.Abandon() // whose it was must not be forgotten: the next run repairs it
+		return nil
+	}
 	if err != nil {
 		held.Abandon() // the next run finds our name on it
 		return tool.Exit(tool.Broken, fmt.Errorf("leaving release %q in order: %w", r.Name, err))
@@ -122,7 +126,10 @@ func (j *job) handBack(ctx context.Context, held *lease.Lease) error {
 	if ctx.Err() != nil {
 		j.deps.Run.Log.Printf("%s: cancelled; %s", r.Name, describe(state))
 	}
-	return held.Release(end)
+	if err := held.Release(end); err != nil {
+		j.deps.Run.Log.Printf("%s: the lease is not given back, and expires by itself: %v", r.Name, err)
+	}
+	return nil
 }
 
 func describe(s helmrelease.State) string {

@@ -68,6 +68,7 @@ func (j *job) makePlan(ctx context.Context, step Stepper) error {
 		if j.plan, err = j.client.Plan(ctx, r.Spec, helmrelease.Look{Lookup: r.Lookup, NewNamespace: r.CreateNamespace}); err != nil {
 			return err
 		}
+		j.result.Status = Failed // until it is better
 		for _, p := range j.plan.Problems {
 			level := "error"
 			if p.Warning {

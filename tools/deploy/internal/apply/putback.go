@@ -39,7 +39,7 @@ func (j *job) restore(ctx context.Context, cause error, step Stepper) error {
 // back rolls back to a revision and checks what is stored then.
 func (j *job) back(ctx context.Context, to int) error {
 	o, err := j.client.Rollback(ctx, j.request.Namespace, j.request.Name, to, j.wait())
-	j.evidence(ctx, o, err)
+	j.evidence(o, err)
 	j.result.Ready, j.result.Objects = o.Ready.Seconds(), o.Objects
 	if err != nil {
 		return err

@@ -55,7 +55,7 @@ const (
 type Result struct {
 	Release   string          `json:"release"`
 	Namespace string          `json:"namespace"`
-	Status    string          `json:"status"`
+	Status    string          `json:"status"` // empty where it was not found out what runs
 	Revision  int             `json:"revision,omitempty"`
 	Chart     string          `json:"chart,omitempty"`
 	Ready     float64         `json:"readySeconds"`
@@ -75,11 +75,14 @@ const after = 30 * time.Second
 // Release puts one release in place.
 func Release(ctx context.Context, d Deps, r Request, step Stepper) (Result, error) {
 	j := &job{deps: d, request: r, client: helmrelease.New(d.Cluster, d.Watcher, d.Run.Log.Printf),
-		result: Result{Release: r.Name, Namespace: r.Namespace, Status: Failed, Chart: r.Chart.Name() + "-" + r.Chart.Version()}}
+		result: Result{Release: r.Name, Namespace: r.Namespace, Chart: r.Chart.Name() + "-" + r.Chart.Version()}}
 	if done, err := j.prepare(ctx, step); done || err != nil {
 		return j.result, err
 	}
 	err := j.hold(ctx, step, "releasing", func(ctx context.Context) error { return j.apply(ctx, step) })
+	if !j.looked {
+		j.result.Status = "" // somebody else is at work: what runs is theirs to say
+	}
 	return j.result, err
 }
 
@@ -109,7 +112,7 @@ func (j *job) apply(ctx context.Context, step Stepper) (err error) {
 	var outcome helmrelease.Outcome
 	err = step(ctx, "apply release "+j.request.Name, func(ctx context.Context) error {
 		outcome, err = j.client.Apply(ctx, j.plan, j.wait())
-		j.evidence(ctx, outcome, err)
+		j.evidence(outcome, err)
 		return err
 	})
 	j.result.Revision, j.result.Ready, j.result.Objects = outcome.Revision, outcome.Ready.Seconds(), outcome.Objects
@@ -120,8 +123,10 @@ func (j *job) apply(ctx context.Context, step Stepper) (err error) {
 	case ctx.Err() != nil:
 		return err // handBack says in which state
 	case !outcome.Changed:
-		if state, rerr := j.client.Read(ctx, j.request.Namespace, j.request.Name); rerr == nil {
-			j.result.Running = state.Deployed
+		state, rerr := j.client.Read(ctx, j.request.Namespace, j.request.Name)
+		j.result.Running = state.Deployed
+		if rerr != nil {
+			j.result.Status = ""
 		}
 		return err
 	}

@@ -72,6 +72,9 @@ func (s *set) one(ctx context.Context, n Node) (Result, error) {
 	how := fmt.Sprintf("revision %d is deployed, ready after %.1f s", result.Revision, result.Ready)
 	if err != nil {
 		s.fail(n.Name)
+		if result.Status == "" {
+			result.Status = Failed
+		}
 		how = fmt.Sprintf("%s: %v", result.Status, err)
 	}
 	if err == nil && result.Status == Unchanged {

@@ -124,11 +124,18 @@ func prepare(ctx context.Context, run *tool.Run, o options) (*prepared, error) {
 		return nil, err
 	}
 	if service == "" {
-		if service, err = serviceOf(ctx, p.session, o); err != nil {
+		err = run.Step(ctx, "look at bundle", func(ctx context.Context) error {
+			service, err = serviceOf(ctx, p.session, o)
+			return err
+		})
+		if err != nil {
 			return nil, err
 		}
 	} else {
 		p.loaded.checkedOut(ctx, p.session, o.dir)
+		if err := p.loaded.known(p.session.Snapshot); err != nil {
+			return nil, err
+		}
 	}
 	if p.target, err = resolve(p.session, o, service); err != nil {
 		return nil, err
@@ -199,6 +206,9 @@ type observed struct {
 func writeObserved(file string, a applied) error {
 	o := observed{APIVersion: "slipway/v1", Kind: "Observed", Service: a.Service, Environment: a.Environment,
 		Revision: a.Revision, Status: a.Status, Since: time.Now().UTC().Truncate(time.Second)}
+	if o.Status == apply.Unchanged {
+		o.Status = apply.Deployed
+	}
 	if r := a.Running; r != nil {
 		o.Bundle, o.Revision, o.Since = r.Annotations[bundleAnnotation], r.Number, r.Updated.UTC().Truncate(time.Second)
 		if text := r.Annotations[imagesAnnotation]; text != "" {

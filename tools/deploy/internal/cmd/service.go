@@ -8,7 +8,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
+	"gitlab.com/slipway/slipway/pkg/landscape"
 	"gitlab.com/slipway/slipway/pkg/seal"
 	"gitlab.com/slipway/slipway/pkg/tool"
 	"gitlab.com/slipway/slipway/tools/deploy/internal/apply"
@@ -208,4 +210,14 @@ func (l *loaded) spec(namespace string) (helmrelease.Spec, error) {
 	spec := l.finding().spec(namespace, l.secrets)
 	spec.Tenant = true
 	return spec, nil
+}
+
+// known refuses environments of slipway.yaml that the landscape does not have.
+func (l *loaded) known(s *landscape.Snapshot) error {
+	var p tool.Problems
+	for _, name := range names(l.service.Environments) {
+		_, ok := s.Environments[name]
+		p.Check(ok, "%s: environments.%s: the landscape has no environment %q; it has %s", config.ServiceFile, name, name, strings.Join(names(s.Environments), ", "))
+	}
+	return p.Err()
 }

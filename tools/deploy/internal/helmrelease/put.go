@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"helm.sh/helm/v3/pkg/release"
+	helmtime "helm.sh/helm/v3/pkg/time"
 
 	"gitlab.com/slipway/slipway/pkg/tool"
 )
@@ -133,6 +134,7 @@ func (j *putting) run(ctx context.Context, changes []change) error {
 		return err
 	}
 	j.record.rel.SetStatus(release.StatusDeployed, done)
+	j.record.rel.Info.LastDeployed = helmtime.Now() // ready since now, not since it was begun
 	if err := j.client.save(ctx, j.record); err != nil {
 		return err
 	}
@@ -171,6 +173,7 @@ func (c *Client) NoteOrigin(ctx context.Context, p *Plan) (*Revision, error) {
 	}
 	maps.Copy(notes, p.rel.Chart.Metadata.Annotations)
 	meta.Annotations = notes
+	r.rel.Info.LastDeployed = helmtime.Now() // what it is made of runs since now
 	if err := c.save(ctx, r); err != nil {
 		return nil, err
 	}

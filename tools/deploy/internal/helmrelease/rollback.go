@@ -21,7 +21,10 @@ func (c *Client) Rollback(ctx context.Context, namespace, name string, to int, w
 	o := own.outcome()
 	if err != nil {
 		err = rollbackError(ctx, name, to, o, err)
-		return o, errors.Join(err, c.endRollback(ctx, namespace, name, err))
+		if ctx.Err() == nil { // else whoever holds the release marks it, with time of their own
+			err = errors.Join(err, c.endRollback(ctx, namespace, name, err))
+		}
+		return o, err
 	}
 	state, err := c.Read(ctx, namespace, name)
 	if err != nil {
@@ -44,9 +47,6 @@ func rollbackError(ctx context.Context, name string, to int, o Outcome, err erro
 // endRollback marks a rollback that failed. Helm leaves it pending for ever
 // where it was a hook that failed.
 func (c *Client) endRollback(ctx context.Context, namespace, name string, cause error) error {
-	if ctx.Err() != nil {
-		return nil // whoever holds the release marks it, with time of their own
-	}
 	state, err := c.Read(ctx, namespace, name)
 	if err != nil || state.Last == nil || !state.Last.Pending {
 		return err

@@ -23,7 +23,7 @@ func TestViolations(t *testing.T) {
 		t.Fatal(err)
 	}
 	root := t.TempDir()
-	write(t, root+"/a.yaml", []byte("nmae: orders\nports:\n  - 80\n  - http\n"))
+	write(t, root+"/a.yaml", []byte("titel: orders\nports:\n  - 80\n  - http\n"))
 	write(t, root+"/b.yaml", []byte("extra: {deep: 1}\nsub:\n  level: trace\n"))
 	values, err := config.Layers(dir(root), []string{"a.yaml", "b.yaml"}, "")
 	if err != nil {
@@ -45,7 +45,7 @@ func TestViolations(t *testing.T) {
 	slices.Sort(got)
 	want := []string{
 		"--set: ports.0: got string, want integer",
-		"a.yaml:1: nmae: there is no value of this name",
+		"a.yaml:1: titel: there is no value of this name",
 		"a.yaml:4: ports.1: got string, want integer",
 		"b.yaml:1: extra: there is no value of this name",
 		"b.yaml:3: sub.level: value must be one of 'debug', 'info'",

@@ -52,6 +52,9 @@ type Lease struct {
 	current *coordinationv1.Lease
 }
 
+// clocks is how far the clocks of two runners may be apart.
+const clocks = 20 * time.Minute
+
 // ErrLost is the cause of a run's end when its lease was taken or could not be
 // renewed: another run may be at work.
 var ErrLost = errors.New("the release's lease was lost: another run may have taken over")
@@ -131,7 +134,7 @@ func (l *Lease) consider(ctx context.Context, found *coordinationv1.Lease, seen 
 		*seen = observed{found.ResourceVersion, now}
 	}
 	renewed := seen.at
-	if found.Spec.RenewTime == nil || now.Sub(found.Spec.RenewTime.Time) > o.Expiry+time.Minute {
+	if found.Spec.RenewTime == nil || now.Sub(found.Spec.RenewTime.Time) > o.Expiry+clocks {
 		renewed = now.Add(-o.Expiry - time.Second) // long over, whatever the clocks say
 	}
 	if left := o.Expiry - now.Sub(renewed); left > 0 {
