@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"os/exec"
 	"strings"
 	"testing"
 )
@@ -26,7 +27,12 @@ func TestUnchangedReleaseIsSkipped(t *testing.T) {
 		t.Errorf("result %s, history %s, log:\n%s", out, w.statuses(), text)
 	}
 	// The same objects from another commit: noted, and no new revision.
-	w.env = append(w.env, "CI_COMMIT_SHA=abc")
+	w.write(".gitignore", "report\n")
+	for _, args := range [][]string{{"init", "-q"}, {"add", "-A"}, {"-c", "user.name=test", "-c", "user.email=test@example.com", "commit", "-q", "-m", "another"}} {
+		cmd := exec.Command("git", args...)
+		cmd.Dir = w.dir
+		w.must(cmd.Run())
+	}
 	_, text = w.run(0, "apply", "--environment", "dev")
 	if !strings.Contains(text, "what it is made of now is noted in it") || w.statuses() != "deployed" {
 		t.Errorf("history %s, log:\n%s", w.statuses(), text)

@@ -26,7 +26,7 @@ func (w *world) probe(name, hook, args string) string {
 // secrets, though a policy has deleted its pods.
 func TestHookLogs(t *testing.T) {
 	w := newWorld(t)
-	w.env = append(w.env, "CI_JOB_TOKEN=hush-hush-1234")
+	w.env = append(w.env, "CI_REGISTRY_PASSWORD=hush-hush-1234")
 	w.write("chart/templates/hook.yaml", w.probe("greet", "pre-install", "read, /etc/hosts"))
 	_, log := w.run(0, "apply", "--environment", "dev")
 	if !strings.Contains(log, "hook greet | # Kubernetes-managed hosts file.") {

@@ -90,7 +90,7 @@ name: orders
 chart: {path: chart}
 values: [values.yaml]
 images: {app: {value: image, from: IMAGE_REF}}
-rollout: {timeout: 90s, stable: 0s, onFailure: leave}
+rollout: {timeout: 90s, stable: 5s, onFailure: leave}
 `)
 	_, log := w.run(6, "apply", "--environment", "dev")
 	said := failure(t, log)

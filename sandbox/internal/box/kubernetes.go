@@ -62,8 +62,21 @@ func (b *Box) prepareCluster(cluster string) error {
 		b.prepareNode(cluster),
 		clientcmd.WriteToFile(*admin, b.kubeconfigPath(cluster)),
 		clientcmd.WriteToFile(*webhook, b.clusterPath(cluster, "token-webhook.yaml")),
+		os.WriteFile(b.clusterPath(cluster, "audit-policy.yaml"), []byte(auditPolicy), 0o600),
 	)
 }
+
+// auditPolicy notes who changed what, and when the change was stored. Reads are
+// not noted: there are too many. The log, clusters/<name>/audit.log, has a JSON
+// object a line.
+const auditPolicy = `apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- {level: None, resources: [{group: "", resources: [events]}, {group: events.k8s.io}]}
+- {level: Metadata, verbs: [create, update, patch, delete, deletecollection]}
+- {level: None}
+`
 
 // clusterParts is one control plane with its fake nodes.
 func clusterParts(cluster string) []Part {
@@ -133,8 +146,10 @@ func (b *Box) apiserver(cluster string) Spec {
 		"--kubelet-preferred-address-types", "InternalIP,Hostname", "--kubelet-client-certificate", pki("admin.crt"), "--kubelet-client-key", pki("admin.key"),
 		"--authentication-token-webhook-config-file", b.clusterPath(cluster, "token-webhook.yaml"),
 		"--authentication-token-webhook-version", "v1", "--authentication-token-webhook-cache-ttl", "10s",
+		"--audit-policy-file", b.clusterPath(cluster, "audit-policy.yaml"), "--audit-log-path", b.clusterPath(cluster, "audit.log"),
+		"--audit-log-maxsize", "100", "--audit-log-maxbackup", "1",
 		"--profiling=false")
-	spec.Inputs = []string{pki("ca.crt"), b.clusterPath(cluster, "token-webhook.yaml")}
+	spec.Inputs = []string{pki("ca.crt"), b.clusterPath(cluster, "token-webhook.yaml"), b.clusterPath(cluster, "audit-policy.yaml")}
 	return spec
 }
 

@@ -184,7 +184,7 @@ func (c *Client) create(ctx context.Context, gvr schema.GroupVersionResource, ki
 	}
 	err = fmt.Errorf("making the %s %q: %w", kind, u.GetName(), err)
 	var answer apierrors.APIStatus
-	if errors.As(err, &answer) {
+	if errors.As(err, &answer) || ctx.Err() != nil { // told to end: what follows cleans up
 		return c.explain(err)
 	}
 	switch _, gerr := api.Get(ctx, u.GetName(), metav1.GetOptions{}); {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -94,11 +95,7 @@ func runExplain(ctx context.Context, run *tool.Run, c *cli.Context) error {
 		return "default"
 	}
 	add("rollout.timeout", timeout.String(), set(l.service.Rollout.Timeout != nil, "rollout.timeout"))
-	window := stable.String()
-	if stable == rollout.ByWorkload {
-		window = fmt.Sprintf("minReadySeconds of the workload, or %s", rollout.DefaultStable)
-	}
-	add("rollout.stable", window, set(l.service.Rollout.Stable != nil, "rollout.stable"))
+	add("rollout.stable", window(stable), set(l.service.Rollout.Stable != nil, "rollout.stable"))
 	restore, why := l.service.Restores()
 	add("restore after a failed upgrade", fmt.Sprint(restore), set(l.service.Rollout.OnFailure != "", "rollout.onFailure")+" "+why)
 	if m := l.service.Migrations; m != nil {
@@ -129,4 +126,12 @@ func sourceOf(env func(string) string, c *cli.Context, flag string) string {
 		return "flag --" + flag
 	}
 	return "default"
+}
+
+// window says how long everything must stay ready.
+func window(stable time.Duration) string {
+	if stable == rollout.ByWorkload {
+		return fmt.Sprintf("minReadySeconds of the workload, or %s", rollout.DefaultStable)
+	}
+	return stable.String()
 }

@@ -46,7 +46,7 @@ func explainSet(ctx context.Context, run *tool.Run, o options) error {
 	for i, n := range p.nodes {
 		r := p.set.Releases[i]
 		e := explained{Release: n.Name, Namespace: n.Namespace, Chart: n.Chart.Name() + " " + n.Chart.Version(), Source: r.Chart.String(),
-			Digest: n.Chart.Digest(), Values: r.Values, Secrets: p.list[i].found.Sources(), Timeout: n.Timeout.String(), Stable: n.Stable.String(), Needs: n.Needs}
+			Digest: n.Chart.Digest(), Values: r.Values, Secrets: p.list[i].found.Sources(), Timeout: n.Timeout.String(), Stable: window(n.Stable), Needs: n.Needs}
 		rows = append(rows, e)
 		e.print(&b)
 	}

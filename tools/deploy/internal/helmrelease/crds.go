@@ -9,6 +9,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"gitlab.com/slipway/slipway/pkg/rollout"
 )
@@ -146,5 +147,36 @@ func (c *Client) applyCRDs(ctx context.Context, p *Plan, timeout time.Duration) 
 	if _, err := c.watcher.Wait(ctx, results(changed), rollout.Options{}); err != nil {
 		return true, fmt.Errorf("establishing the kinds of release %q: %w", p.Spec.Name, err)
 	}
-	return true, c.cluster.Refresh()
+	return true, c.served(ctx, changed)
+}
+
+// served waits until the server tells of the kinds that were defined. What it
+// tells follows the definitions a moment later, and cannot be watched.
+func (c *Client) served(ctx context.Context, definitions []change) error {
+	for pause := 10 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+		if err := c.cluster.Refresh(); err != nil {
+			return err
+		}
+		missing := slices.IndexFunc(definitions, func(ch change) bool { return !c.serves(ch) })
+		if missing < 0 {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("waiting until the server tells of %s: %w", definitions[missing].key(), context.Cause(ctx))
+		case <-time.After(pause):
+		}
+	}
+}
+
+func (c *Client) serves(definition change) bool {
+	spec, _, _ := unstructured.NestedMap(definition.Object, "spec")
+	group, _ := spec["group"].(string)
+	kind, _, _ := unstructured.NestedString(spec, "names", "kind")
+	for _, version := range versionNames(definition.Object, "served") {
+		if _, _, err := c.cluster.Resource(schema.GroupVersionKind{Group: group, Version: version, Kind: kind}); err != nil {
+			return false
+		}
+	}
+	return true
 }
