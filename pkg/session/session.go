@@ -102,7 +102,15 @@ func (s *Session) fetch(ctx context.Context, where string) ([]byte, error) {
 		return nil, tool.Exit(tool.Usage, fmt.Errorf("fetching the landscape snapshot from %q: no GitLab token is known", where),
 			"in a job, CI_SERVER_URL and CI_JOB_TOKEN are there; elsewhere set CI_SERVER_URL and SLIPWAY_GITLAB_TOKEN")
 	}
-	raw, err := s.GitLab.Snapshot(ctx, project)
+	client := s.GitLab
+	if s.CI.JobToken != "" && !client.AsJob() {
+		// Allow-lists are made for the job's own token; the other one may be of a bot that knows its own project alone.
+		var err error
+		if client, err = gitlabapi.New(gitlabapi.Config{URL: s.CI.ServerURL, Endpoint: s.CI.Endpoint, JobToken: s.CI.JobToken}); err != nil {
+			return nil, err
+		}
+	}
+	raw, err := client.Snapshot(ctx, project)
 	if gitlabapi.NotFound(err) {
 		return nil, tool.Hint(err, "slipway-bootstrap apply publishes it; the platform project's job token allow-list must name this project")
 	}

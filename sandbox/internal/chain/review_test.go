@@ -150,12 +150,22 @@ func forgottenApp(ctx context.Context, t *testing.T, c *chain.Chain) {
 	sc := must[*gitlab.PipelineSchedule](t)(r.api.PipelineSchedules.CreatePipelineSchedule(platform, &gitlab.CreatePipelineScheduleOptions{
 		Description: gitlab.Ptr("sweep"), Ref: gitlab.Ptr("main"), Cron: gitlab.Ptr("0 3 * * *")}))
 	t.Cleanup(func() { _, _ = r.api.PipelineSchedules.DeletePipelineSchedule(platform, sc.ID) })
+	before, err := c.Newest(ctx, "platform")
+	if err != nil {
+		t.Fatal(err)
+	}
 	if _, err := r.api.PipelineSchedules.RunPipelineSchedule(platform, sc.ID); err != nil {
 		t.Fatal(err)
 	}
-	pipeline, err := c.Newest(ctx, "platform")
-	if err != nil {
-		t.Fatal(err)
+	pipeline := before
+	for tries := 0; pipeline == before; tries++ { // it is played in the background, as on GitLab
+		if tries == 300 {
+			t.Fatal("the schedule made no pipeline")
+		}
+		<-time.After(100 * time.Millisecond)
+		if pipeline, err = c.Newest(ctx, "platform"); err != nil {
+			t.Fatal(err)
+		}
 	}
 	jobs, err := c.Follow(ctx, "platform", pipeline)
 	if err != nil {
