@@ -29,14 +29,13 @@ func deploy(ctx context.Context) (rows []row, err error) {
 		return nil, fmt.Errorf("making a folder for the measurements: %w", err)
 	}
 	defer removeAll(b.dir)
-	box := []string{filepath.Join(root, "bin", "sandbox"), "up", "--node=auto", "--dir", b.sandbox()}
+	box := filepath.Join(root, "bin", "sandbox")
 	defer func() {
-		box[1], box[2] = "down", box[3]
-		if derr := command(context.WithoutCancel(ctx), root, box[0], "down", "--dir", b.sandbox()); err == nil {
+		if derr := command(context.WithoutCancel(ctx), root, box, "down", "--dir", b.sandbox()); err == nil {
 			err = derr
 		}
 	}()
-	if err := command(ctx, root, box...); err != nil {
+	if err := command(ctx, root, box, "up", "--node=auto", "--dir", b.sandbox()); err != nil {
 		return nil, err
 	}
 	for _, measure := range []func(context.Context) ([]row, error){b.one, b.fifty, b.growth, b.memory, b.verdicts} {
@@ -81,9 +80,7 @@ spec:
       containers:
         - name: app
           image: {{ .Values.image | quote }}
-          {{- if .Values.command }}
-          command: {{ toJson .Values.command }}
-          {{- end }}
+          args: {{ toJson .Values.args }}
 `
 
 // set is a folder with a chart and n releases of it, in a namespace of its own.
@@ -98,7 +95,7 @@ func (b *deployBench) set(n int) (*set, error) {
 	s := &set{n: n, namespace: fmt.Sprintf("bench-%d", b.sets)}
 	s.dir = filepath.Join(b.dir, s.namespace)
 	files := map[string]string{"chart/Chart.yaml": "apiVersion: v2\nname: bench\nversion: 1.0.0\n", "chart/templates/workload.yaml": workload,
-		"chart/values.yaml": "replicas: 1\nnote: one\nreal: false\nimage: registry.example.com/bench:1\n", "values.yaml": "note: one\n",
+		"chart/values.yaml": "replicas: 1\nnote: one\nargs: []\nreal: false\nimage: registry.example.com/bench:1\n", "values.yaml": "note: one\n",
 		"landscape.json": `{"apiVersion":"slipway/v1","kind":"LandscapeSnapshot","name":"bench","gitlab":{"url":"https://gitlab.example.com"},` +
 			`"clusters":{"nonprod":{"account":"nonprod","eksName":"nonprod"}},"roles":[{"name":"platform-deploy","purpose":"platform","account":"nonprod"}]}`}
 	var ours, helmfile strings.Builder

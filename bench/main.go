@@ -15,7 +15,7 @@ import (
 )
 
 func main() {
-	only := flag.String("only", "", "the one `group` to run: chain, sandbox")
+	only := flag.String("only", "", "the one `group` to run: chain, sandbox, deploy")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
@@ -30,7 +30,7 @@ func main() {
 var groups = []struct {
 	name    string
 	measure func(context.Context) ([]row, error)
-}{{"chain", chain}, {"sandbox", sandbox}}
+}{{"chain", chain}, {"sandbox", sandbox}, {"deploy", deploy}}
 
 func run(ctx context.Context, only string) error {
 	var names, lines []string

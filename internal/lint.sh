@@ -10,5 +10,6 @@ fi
 linter=$(bin/sandbox tool golangci-lint)
 for module in . sandbox bench; do
   [ -f "$module/go.mod" ] || continue
+  echo "linting $module"
   (cd "$module" && "$linter" run --allow-parallel-runners --config "$OLDPWD/.golangci.yml" ./...)
 done
