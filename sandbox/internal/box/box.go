@@ -86,19 +86,10 @@ func open(ctx context.Context, cfg Config, create bool) (*Box, error) {
 		return nil, tool.Exit(tool.Usage, fmt.Errorf("opening the sandbox %q: the folder is not empty and not a sandbox's", b.Dir),
 			"name an empty folder, or one that does not exist, with --dir or SLIPWAY_SANDBOX")
 	}
-	if err := os.MkdirAll(b.Dir, 0o700); err != nil {
-		return nil, fmt.Errorf("making the sandbox's folder: %w", err)
-	}
-	var err error
-	if b.lock, err = process.TryLock(b.path("lock")); err != nil {
+	if err := b.takeLock(ctx, create); err != nil || b.lock == nil {
 		return nil, err
 	}
-	if b.lock == nil {
-		b.say("waiting for another `sandbox up` or `sandbox down` on %s", b.Dir)
-		if b.lock, err = process.WaitLock(ctx, b.path("lock")); err != nil {
-			return nil, err
-		}
-	}
+	var err error
 	if b.journal, err = process.OpenJournal(b.path("journal.json")); err != nil {
 		b.lock.Unlock()
 		return nil, err
@@ -106,6 +97,34 @@ func open(ctx context.Context, cfg Config, create bool) (*Box, error) {
 	b.ports = b.journal.Ports()
 	b.Node = b.Node || hasNodes(b.journal)
 	return b, nil
+}
+
+// takeLock makes the sandbox's folder and takes the lock in it. A `down` that
+// ends meanwhile removes both: then they are made anew if create is set, else
+// there is no lock to take.
+func (b *Box) takeLock(ctx context.Context, create bool) error {
+	for said := false; ; {
+		if create {
+			if err := os.MkdirAll(b.Dir, 0o700); err != nil {
+				return fmt.Errorf("making the sandbox's folder: %w", err)
+			}
+		}
+		lock, err := process.TryLock(b.path("lock"))
+		if lock == nil && err == nil {
+			if !said {
+				b.say("waiting for another `sandbox up` or `sandbox down` on %s", b.Dir)
+				said = true
+			}
+			lock, err = process.WaitLock(ctx, b.path("lock"))
+		}
+		switch {
+		case !errors.Is(err, fs.ErrNotExist):
+			b.lock = lock
+			return err
+		case !create:
+			return nil
+		}
+	}
 }
 
 func (b *Box) path(elem ...string) string { return filepath.Join(append([]string{b.Dir}, elem...)...) }

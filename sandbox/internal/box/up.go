@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"gitlab.com/slipway/slipway/sandbox/internal/process"
@@ -296,5 +298,9 @@ func (b *Box) remove() error {
 	if err := b.lock.Remove(); err != nil {
 		return fmt.Errorf("removing the sandbox's folder: %w", err)
 	}
-	return os.Remove(b.Dir)
+	// An `up` that has waited may have it by now.
+	if err := os.Remove(b.Dir); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTEMPTY) {
+		return err
+	}
+	return nil
 }
