@@ -32,11 +32,19 @@ bin/sandbox up --node="$nodes"
 eval "$(bin/sandbox env)"
 # No test may live on an identity that stands in the environment.
 unset AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_ENDPOINT_URL AWS_REGION KUBECONFIG
-step "tests of the product"
-go test -count=1 -timeout 30m ./...
-step "tests of the sandbox, and of the chain through the shipped templates"
-(cd sandbox && go test -count=1 -timeout 40m ./...)
-step "tests of the examples and of the benchmarks"
-for dir in examples/orders examples/catalog; do (cd "$dir" && go vet ./...); done
-(cd bench && go test -count=1 ./...)
+# Each part runs whatever became of the one before: one run shows every failure.
+failed=()
+tests() {
+  local dir=$1 name=$2
+  shift 2
+  step "tests of $name"
+  (cd "$dir" && "$@" ./...) || failed+=("$name")
+}
+tests . "the product" go test -count=1 -timeout 30m
+tests sandbox "the sandbox, and of the chain through the shipped templates" go test -count=1 -timeout 40m
+tests examples/orders "the example orders" go vet
+tests examples/catalog "the example catalog" go vet
+tests bench "the benchmarks" go test -count=1
+for name in "${failed[@]}"; do step "FAILED: tests of $name"; done
+[ "${#failed[@]}" -eq 0 ] || exit 1
 step "done"

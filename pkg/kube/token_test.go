@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -152,7 +153,8 @@ func TestWaitOutlivesTokens(t *testing.T) {
 	const enough = 3
 	seen := 0
 	gvr := schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}
-	go func() {
+	var changes sync.WaitGroup
+	changes.Go(func() {
 		tick := time.NewTicker(50 * time.Millisecond)
 		defer tick.Stop()
 		for last := 0; last < enough; {
@@ -170,12 +172,18 @@ func TestWaitOutlivesTokens(t *testing.T) {
 				}
 			}
 		}
-	}()
+	})
 	_, err = cluster.Until(ctx, gvr, namespace, "one", func(obj *unstructured.Unstructured) (bool, error) {
 		seen++
-		n, _, err := unstructured.NestedString(obj.Object, "data", "tokens")
-		return len(n) > 0 && n >= fmt.Sprint(enough), err
+		text, found, err := unstructured.NestedString(obj.Object, "data", "tokens")
+		if err != nil || !found {
+			return false, err
+		}
+		n, err := strconv.Atoi(text)
+		return n >= enough, err
 	})
+	// The watch may bring the last change before its own reply has come.
+	changes.Wait()
 	if err != nil {
 		t.Fatalf("after %d tokens and %d looks: %v", tokens.made(), seen, err)
 	}
