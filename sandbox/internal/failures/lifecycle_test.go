@@ -231,12 +231,17 @@ func TestRefusalsOfTheClusterItself(t *testing.T) {
 				if _, err := c.CoreV1().ResourceQuotas(c.ns).Create(ctx, quota, metav1.CreateOptions{}); err != nil {
 					t.Fatal(err)
 				}
-			} else {
+			}
+			objects := c.apply(t, d)
+			if !r.early {
+				if err := c.observe(ctx, func(_ *corev1.Pod, e *corev1.Event) bool { return e != nil && e.Reason == "FailedScheduling" }); err != nil {
+					t.Fatal(err)
+				}
 				var cancel context.CancelFunc
-				ctx, cancel = context.WithTimeoutCause(ctx, 5*time.Second, deadline)
+				ctx, cancel = context.WithTimeoutCause(ctx, short, deadline)
 				defer cancel()
 			}
-			checkFailure(t, s, c.wait(ctx, c.apply(t, d), 0), deadline)
+			checkFailure(t, s, c.wait(ctx, objects, 0), deadline)
 		})
 	}
 }
