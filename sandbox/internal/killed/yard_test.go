@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -30,6 +31,9 @@ type yard struct {
 	root    string // the repository
 	program string
 	cgroups map[string]bool // that have been seen
+
+	user *syscall.Credential // who runs the program, if somebody else
+	env  []string            // and what else is in his environment
 }
 
 // newYard skips where there is no sandbox to be had.
@@ -95,7 +99,8 @@ func (y *yard) command(verb ...string) *exec.Cmd {
 			cmd.Env = append(cmd.Env, kv)
 		}
 	}
-	cmd.Env = append(cmd.Env, "TMPDIR="+y.tmp, "SLIPWAY_CACHE="+y.cache)
+	cmd.Env = append(append(cmd.Env, "TMPDIR="+y.tmp, "SLIPWAY_CACHE="+y.cache), y.env...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: y.user}
 	return cmd
 }
 
