@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 
@@ -117,83 +116,6 @@ func repositoryTools() []goProgram {
 func (b *Box) program(name string) string { return filepath.Join(b.programs[name], name) }
 
 func (b *Box) buildDir(name string) string { return filepath.Join(b.Root, "sandbox", "build", name) }
-
-func (b *Box) goItem(p goProgram) buildcache.Item {
-	dir := b.buildDir(p.name)
-	return buildcache.Item{
-		Name: p.name, Cold: p.cold, From: []string{dir},
-		Tools: goTools(dir),
-		Build: func(ctx context.Context, s buildcache.Site) error {
-			err := b.goBuild(ctx, s, dir, p.name, p.pkg)
-			if err != nil || p.extra == nil {
-				return err
-			}
-			return p.extra(ctx, dir, s.Out)
-		},
-	}
-}
-
-// goTools are the versions of what builds a module's program.
-func goTools(dir string) func(context.Context) ([]string, error) {
-	return func(ctx context.Context) ([]string, error) {
-		version, err := output(ctx, dir, "go", "env", "GOVERSION")
-		return []string{version, runtime.GOOS + "/" + runtime.GOARCH}, err
-	}
-}
-
-// goBuild builds a static program of the given name from a module's folder. It
-// is what go.sum says, or nothing.
-func (b *Box) goBuild(ctx context.Context, s buildcache.Site, dir, name, pkg string) error {
-	return b.tool(ctx, s, dir, []string{"CGO_ENABLED=0"}, "go", "build", "-mod=readonly", "-trimpath", "-ldflags", "-s -w", "-o", filepath.Join(s.Out, name), pkg)
-}
-
-// kwokStages writes the stages that kwok plays into one file: nodes that are
-// ready at once and stay so, pods that run at once, volumes that are bound.
-func kwokStages(ctx context.Context, module, out string) error {
-	src, err := output(ctx, module, "go", "list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/kwok")
-	if err != nil {
-		return err
-	}
-	stages := filepath.Join(src, "kustomize", "stage")
-	if err := join(filepath.Join(out, "stages.yaml"),
-		filepath.Join(stages, "node", "fast", "node-*.yaml"), filepath.Join(stages, "node", "heartbeat", "node-*.yaml"),
-		filepath.Join(stages, "pod", "fast", "pod-*.yaml"), filepath.Join(stages, "volume", "fast", "p*.yaml")); err != nil {
-		return err
-	}
-	return join(filepath.Join(out, "storage-class.yaml"), filepath.Join(stages, "volume", "fast", "storage-class.yaml"))
-}
-
-// veleroCRDs writes Velero's resource definitions into one file.
-func veleroCRDs(ctx context.Context, module, out string) error {
-	src, err := output(ctx, module, "go", "list", "-m", "-f", "{{.Dir}}", "github.com/vmware-tanzu/velero")
-	if err != nil {
-		return err
-	}
-	crd := filepath.Join(src, "config", "crd")
-	return join(filepath.Join(out, "crds.yaml"), filepath.Join(crd, "v1", "bases", "*.yaml"), filepath.Join(crd, "v2alpha1", "bases", "*.yaml"))
-}
-
-// join writes the files that the patterns name as documents of one YAML file.
-func join(path string, patterns ...string) error {
-	var all bytes.Buffer
-	for _, pattern := range patterns {
-		files, err := filepath.Glob(pattern)
-		if err != nil {
-			return err
-		}
-		if len(files) == 0 {
-			return fmt.Errorf("reading %q: no such file in the module", pattern)
-		}
-		for _, f := range files {
-			raw, err := os.ReadFile(f)
-			if err != nil {
-				return err
-			}
-			fmt.Fprintf(&all, "---\n%s\n", strings.TrimPrefix(strings.TrimSpace(string(raw)), "---"))
-		}
-	}
-	return os.WriteFile(path, all.Bytes(), 0o644)
-}
 
 // buildPart is the mark on what builds for an `up`.
 const buildPart = "build"

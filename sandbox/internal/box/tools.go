@@ -7,14 +7,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 
 	"gitlab.com/slipway/slipway/pkg/tool"
-
-	"gitlab.com/slipway/slipway/sandbox/internal/buildcache"
 )
 
 // prerequisite is a program of the machine that a part needs.
@@ -145,71 +142,8 @@ func (b *Box) install(ctx context.Context, packages []string) error {
 	return nil
 }
 
-// motoItem is moto in a Python environment of its own.
-func (b *Box) motoItem() buildcache.Item {
-	requirements := filepath.Join(b.Root, "sandbox", "requirements.txt")
-	return buildcache.Item{
-		Name: "moto", Cold: "1 min", From: []string{requirements},
-		Tools: func(ctx context.Context) ([]string, error) {
-			version, err := output(ctx, b.Root, "python3", "-c", "import sys, platform; print(sys.executable, sys.version_info[:3], platform.machine())")
-			return []string{version}, err
-		},
-		Build: func(ctx context.Context, s buildcache.Site) error {
-			if err := b.tool(ctx, s, s.Out, nil, "python3", "-m", "venv", s.Out); err != nil {
-				return tool.Hint(err, "moto needs Python's venv module; on Debian or Ubuntu: apt-get install -y python3-venv")
-			}
-			python := filepath.Join(s.Out, "bin", "python3")
-			if err := b.tool(ctx, s, s.Out, []string{"PIP_DISABLE_PIP_VERSION_CHECK=1"}, python, "-m", "pip", "install", "--no-input", "-r", requirements); err != nil {
-				return err
-			}
-			return b.tool(ctx, s, s.Out, nil, python, "-c", "import moto.server")
-		},
-	}
-}
-
 // oldestNode is the first version of Node that gitlab-ci-local runs on.
 const oldestNode = 22
-
-// ciLocalItem is gitlab-ci-local, with a node of its own where the system's is too old.
-func (b *Box) ciLocalItem() buildcache.Item {
-	dir := b.buildDir("gitlab-ci-local")
-	return buildcache.Item{
-		Name: "gitlab-ci-local", Cold: "20 s", From: []string{dir},
-		Tools: func(ctx context.Context) ([]string, error) {
-			node, err := ownNode(ctx)
-			return []string{"own node " + strconv.FormatBool(node)}, err
-		},
-		Build: func(ctx context.Context, s buildcache.Site) error {
-			for _, name := range []string{"package.json", "package-lock.json"} {
-				raw, err := os.ReadFile(filepath.Join(dir, name))
-				if err != nil {
-					return err
-				}
-				if err := os.WriteFile(filepath.Join(s.Out, name), raw, 0o644); err != nil {
-					return err
-				}
-			}
-			argv := []string{"npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"}
-			node, err := ownNode(ctx)
-			if err != nil {
-				return err
-			}
-			if !node {
-				argv = append(argv, "--omit=dev")
-			} else if runtime.GOARCH != "amd64" {
-				return tool.Hint(fmt.Errorf("node on PATH is older than %d", oldestNode), "install Node "+strconv.Itoa(oldestNode)+" or newer")
-			}
-			if err := b.tool(ctx, s, s.Out, nil, argv...); err != nil {
-				return err
-			}
-			command, err := ciLocalCommand(s.Out)
-			if err != nil {
-				return err
-			}
-			return b.tool(ctx, s, s.Out, nil, append(command, "--version")...)
-		},
-	}
-}
 
 // ownNode tells whether the system's node is too old.
 func ownNode(ctx context.Context) (bool, error) {

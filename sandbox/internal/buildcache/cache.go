@@ -24,7 +24,7 @@ import (
 type Item struct {
 	Name string
 	Cold string   // how long it takes with nothing cached, for the progress line
-	From []string // files and folders whose content it is made of
+	From []string // files and folders whose content it is made of, the source of its recipe among them
 	// Tools names the versions of what builds it. They are part of the key.
 	Tools func(ctx context.Context) ([]string, error)
 	Build func(ctx context.Context, s Site) error
@@ -59,7 +59,7 @@ func Dir(env func(string) string) (string, error) {
 }
 
 // Key names a build of the item: a hash over the content of its files, their
-// names and modes, and the versions of its tools.
+// names, whether they can be run, and the versions of its tools.
 func (i Item) Key(ctx context.Context) (string, error) {
 	h := sha256.New()
 	fmt.Fprintf(h, "%s\n", i.Name)
@@ -97,7 +97,12 @@ func hashTree(h io.Writer, root string) error {
 		if err != nil {
 			return err
 		}
-		_, err = fmt.Fprintf(h, "file %s %d\n%s\n", filepath.ToSlash(rel), len(raw), raw)
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		// git keeps of a mode no more than whether the file can be run.
+		_, err = fmt.Fprintf(h, "file %s %t %d\n%s\n", filepath.ToSlash(rel), info.Mode()&0o100 != 0, len(raw), raw)
 		return err
 	})
 }

@@ -59,6 +59,12 @@ func TestKey(t *testing.T) {
 		"another architecture": func(i Item) Item { i.Tools = tools("go1.26.8", "linux/arm64"); return i },
 		"another name":         func(i Item) Item { i.Name = "velero"; return i },
 		"content":              func(i Item) Item { write(t, dir+"/go.mod", "module b\n"); return i },
+		"a mode": func(i Item) Item {
+			if err := os.Chmod(dir+"/go.mod", 0o755); err != nil {
+				t.Fatal(err)
+			}
+			return i
+		},
 		"a new file":           func(i Item) Item { write(t, dir+"/go.sum", ""); return i },
 		"a renamed file": func(i Item) Item {
 			if err := os.Rename(dir+"/sub/main.go", dir+"/sub/other.go"); err != nil {
