@@ -157,7 +157,7 @@ func (s *Server) execute(r *run, a attempt) error {
 		return err
 	}
 	defer log.Close()
-	cmd := exec.Command(s.cfg.Runner.Command[0], s.ciLocalArgs(configFile, variables, j.Definition.Name, "--no-json-schema-validation", "--no-color")...)
+	cmd := exec.Command(s.cfg.Runner.Command[0], s.ciLocalArgs(configFile, variables, j.Definition.Name, validated, "--no-color")...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, log, log
 	cmd.Env = append(s.cfg.jobEnviron(), "BASH_ENV="+s.jobDir(j, "env"),
 		"GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL="+s.jobDir(j, "gitconfig"), "GIT_TERMINAL_PROMPT=0") // a clean machine's git

@@ -65,7 +65,7 @@ func TestKey(t *testing.T) {
 			}
 			return i
 		},
-		"a new file":           func(i Item) Item { write(t, dir+"/go.sum", ""); return i },
+		"a new file": func(i Item) Item { write(t, dir+"/go.sum", ""); return i },
 		"a renamed file": func(i Item) Item {
 			if err := os.Rename(dir+"/sub/main.go", dir+"/sub/other.go"); err != nil {
 				t.Fatal(err)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"helm.sh/helm/v3/pkg/chart/loader"
+	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -33,6 +34,13 @@ func (w *world) bind(group string, rules []rbacv1.PolicyRule) {
 	_, err = rbac.RoleBindings(w.namespace).Create(w.t.Context(), &rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Name: group},
 		RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: group}, Subjects: []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: "Group", Name: group}}}, metav1.CreateOptions{})
 	w.must(err)
+	// The server's authorizer takes a binding up a moment after it is stored.
+	reviews, first := w.as(group).cluster.Clientset().AuthorizationV1().SelfSubjectAccessReviews(), rules[0]
+	w.until("the binding counts", func() bool {
+		r, err := reviews.Create(w.t.Context(), &authorizationv1.SelfSubjectAccessReview{Spec: authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &authorizationv1.ResourceAttributes{
+			Namespace: w.namespace, Verb: first.Verbs[0], Group: first.APIGroups[0], Resource: first.Resources[0]}}}, metav1.CreateOptions{})
+		return err == nil && r.Status.Allowed
+	})
 }
 
 // tenancy makes the world's namespace one of a service, by the platform's own
