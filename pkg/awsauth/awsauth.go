@@ -101,13 +101,6 @@ func PersonSession(user string) string {
 	return name[:min(len(name), 64)]
 }
 
-// deniedError is an authorisation that AWS refused.
-type deniedError struct{ err error }
-
-func (e deniedError) Error() string    { return e.err.Error() }
-func (e deniedError) Unwrap() error    { return e.err }
-func (e deniedError) SlipwayExit() int { return 77 }
-
 // Denied marks err, where AWS refused the caller, so that the program exits
 // 77; every other error is returned as it is.
 func Denied(err error) error {
@@ -118,7 +111,7 @@ func Denied(err error) error {
 	switch api.ErrorCode() {
 	case "AccessDenied", "AccessDeniedException", "InvalidIdentityToken", "IDPRejectedClaim", "ExpiredTokenException", "ExpiredToken", "InvalidClientTokenId", "InvalidAccessKeyId",
 		"MissingAuthenticationToken", "MissingAuthenticationTokenException", "UnrecognizedClientException", "SignatureDoesNotMatch", "InvalidSignatureException":
-		return deniedError{err}
+		return tool.Exit(tool.Denied, err)
 	}
 	return err
 }

@@ -9,8 +9,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"regexp"
+	"sync"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
@@ -18,6 +20,8 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+
+	"gitlab.com/slipway/slipway/pkg/tool"
 )
 
 // Media types of a bundle and its signatures.
@@ -76,19 +80,38 @@ type Bundle struct {
 	digest    name.Digest
 }
 
-// deniedError ends a program with 77.
-type deniedError struct{ err error }
-
-func (e deniedError) Error() string    { return e.err.Error() }
-func (e deniedError) Unwrap() error    { return e.err }
-func (e deniedError) SlipwayExit() int { return 77 }
-
-func denied(err error) error {
-	var te *transport.Error
-	if errors.As(err, &te) && (te.StatusCode == http.StatusUnauthorized || te.StatusCode == http.StatusForbidden) {
-		return deniedError{err}
+// coded gives a registry's failure its exit code: of what is only read, nothing
+// was changed, and what may pass is worth a retry.
+func coded(err error) error {
+	var answer *transport.Error
+	var connection net.Error
+	switch {
+	case errors.As(err, &answer) && (answer.StatusCode == http.StatusUnauthorized || answer.StatusCode == http.StatusForbidden):
+		return tool.Exit(tool.Denied, err)
+	case errors.As(err, &answer) && (answer.StatusCode == http.StatusTooManyRequests || answer.StatusCode >= http.StatusInternalServerError),
+		!errors.Is(err, context.Canceled) && errors.As(err, &connection):
+		return tool.Exit(tool.Temporary, err)
 	}
 	return err
+}
+
+// patience is how long a registry may take to answer a request that it has
+// whole. Without it a registry that says nothing holds a job to its end.
+const patience = time.Minute
+
+var patient = sync.OnceValue(func() http.RoundTripper {
+	t, ok := remote.DefaultTransport.(*http.Transport)
+	if !ok {
+		return remote.DefaultTransport
+	}
+	t = t.Clone()
+	t.ResponseHeaderTimeout = patience
+	return t
+})
+
+// Options are how every program talks to a registry, its login aside.
+func Options(ctx context.Context) []remote.Option {
+	return []remote.Option{remote.WithContext(ctx), remote.WithTransport(patient())}
 }
 
 // Fetch reads a bundle. What it returns are the bytes the digest names, but
@@ -98,13 +121,13 @@ func Fetch(ctx context.Context, r Reference, a Access) (*Bundle, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading bundle %q: %w", r, err)
 	}
-	b := &Bundle{Reference: r, digest: digest, options: []remote.Option{remote.WithContext(ctx)}}
+	b := &Bundle{Reference: r, digest: digest, options: Options(ctx)}
 	if a.Password != "" && digest.RegistryStr() == a.Host {
 		b.options = append(b.options, remote.WithAuth(authn.FromConfig(authn.AuthConfig{Username: a.User, Password: a.Password})))
 	}
 	desc, err := remote.Get(digest, b.options...)
 	if err != nil {
-		return nil, fmt.Errorf("fetching bundle %q: %w", r, denied(err))
+		return nil, fmt.Errorf("fetching bundle %q: %w", r, coded(err))
 	}
 	var m manifest
 	if err := json.Unmarshal(desc.Manifest, &m); err != nil {
@@ -159,11 +182,11 @@ func ReadBlob(r io.Reader, d v1.Descriptor, limit int64) ([]byte, error) {
 func (b *Bundle) blob(d v1.Descriptor) (raw []byte, err error) {
 	layer, err := remote.Layer(b.digest.Context().Digest(d.Digest.String()), b.options...)
 	if err != nil {
-		return nil, fmt.Errorf("fetching blob %q: %w", d.Digest, denied(err))
+		return nil, fmt.Errorf("fetching blob %q: %w", d.Digest, coded(err))
 	}
 	rc, err := layer.Compressed()
 	if err != nil {
-		return nil, fmt.Errorf("fetching blob %q: %w", d.Digest, denied(err))
+		return nil, fmt.Errorf("fetching blob %q: %w", d.Digest, coded(err))
 	}
 	defer func() { err = errors.Join(err, rc.Close()) }()
 	if raw, err = ReadBlob(rc, d, maxBlob); err != nil {
@@ -185,7 +208,7 @@ func (b *Bundle) Envelopes() ([][]byte, error) {
 	// No filter: registries differ in what they take for the type of an artifact.
 	index, err := remote.Referrers(b.digest, b.options...)
 	if err != nil {
-		return nil, fmt.Errorf("listing the signatures of bundle %q: %w", b.Reference, denied(err))
+		return nil, fmt.Errorf("listing the signatures of bundle %q: %w", b.Reference, coded(err))
 	}
 	list, err := index.IndexManifest()
 	if err != nil {
@@ -214,7 +237,7 @@ func (b *Bundle) Envelopes() ([][]byte, error) {
 func (b *Bundle) envelopesOf(d v1.Descriptor) ([][]byte, error) {
 	desc, err := remote.Get(b.digest.Context().Digest(d.Digest.String()), b.options...)
 	if err != nil {
-		return nil, fmt.Errorf("fetching signature %q: %w", d.Digest, denied(err))
+		return nil, fmt.Errorf("fetching signature %q: %w", d.Digest, coded(err))
 	}
 	var m manifest
 	if err := json.Unmarshal(desc.Manifest, &m); err != nil {

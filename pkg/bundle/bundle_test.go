@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -15,6 +16,7 @@ import (
 
 	"gitlab.com/slipway/slipway/pkg/bundle"
 	"gitlab.com/slipway/slipway/pkg/bundle/bundletest"
+	"gitlab.com/slipway/slipway/pkg/tool"
 )
 
 func server(t *testing.T) string {
@@ -74,6 +76,30 @@ func TestFetchRefusesOtherArtifacts(t *testing.T) {
 	missing := bundle.Reference{Repository: parsed.Repository, Digest: "sha256:" + strings.Repeat("0", 64)}
 	if _, err := bundle.Fetch(context.Background(), missing, bundle.Access{}); err == nil {
 		t.Error("a bundle that is not there was fetched")
+	}
+}
+
+// TestRegistryThatFails: what may pass is worth another run of the job, and
+// what it lacks rights for is not.
+func TestRegistryThatFails(t *testing.T) {
+	const away = 0
+	for status, code := range map[int]int{401: tool.Denied, 403: tool.Denied, 404: tool.Failed, 429: tool.Temporary, 500: tool.Temporary, 503: tool.Temporary, away: tool.Temporary} {
+		t.Run(fmt.Sprint(status), func(t *testing.T) {
+			t.Parallel() // the client tries some of them again, and waits before
+			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path != "/v2/" {
+					w.WriteHeader(status)
+				}
+			}))
+			defer s.Close()
+			if status == away {
+				s.Close()
+			}
+			_, err := bundle.Fetch(t.Context(), bundle.Reference{Repository: strings.TrimPrefix(s.URL, "http://") + "/orders", Digest: "sha256:" + strings.Repeat("0", 64)}, bundle.Access{})
+			if tool.CodeOf(err) != code {
+				t.Errorf("%v (code %d), want %d", err, tool.CodeOf(err), code)
+			}
+		})
 	}
 }
 

@@ -66,17 +66,10 @@ func (c *Client) AsJob() bool { return c.asJob }
 // NotFound reports whether err is GitLab's 404, which also means "not yours to see".
 func NotFound(err error) bool { return gitlab.HasStatusCode(err, http.StatusNotFound) }
 
-// deniedError ends a program with 77.
-type deniedError struct{ err error }
-
-func (e deniedError) Error() string    { return e.err.Error() }
-func (e deniedError) Unwrap() error    { return e.err }
-func (e deniedError) SlipwayExit() int { return 77 }
-
 // Denied marks a refusal of GitLab's, so that the program exits 77.
 func Denied(err error) error {
 	if gitlab.HasStatusCode(err, http.StatusUnauthorized) || gitlab.HasStatusCode(err, http.StatusForbidden) {
-		return deniedError{err}
+		return tool.Exit(tool.Denied, err)
 	}
 	return err
 }

@@ -10,9 +10,12 @@ import (
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 	"github.com/aws/smithy-go"
+
+	"gitlab.com/slipway/slipway/pkg/tool"
 )
 
 // KMS is what is asked of the key service.
@@ -54,7 +57,7 @@ func (k *Key) Sign(ctx context.Context, message []byte) ([]byte, error) {
 	}
 	out, err := k.client.Sign(ctx, in)
 	if err != nil {
-		return nil, fmt.Errorf("asking KMS to sign: %w", denied(err))
+		return nil, fmt.Errorf("asking KMS to sign: %w", coded(err))
 	}
 	return out.Signature, nil
 }
@@ -63,7 +66,7 @@ func (k *Key) Sign(ctx context.Context, message []byte) ([]byte, error) {
 func (k *Key) PublicKey(ctx context.Context) (*ecdsa.PublicKey, error) {
 	out, err := k.client.GetPublicKey(ctx, &kms.GetPublicKeyInput{KeyId: &k.arn})
 	if err != nil {
-		return nil, fmt.Errorf("fetching the public key of %q: %w", k.arn, denied(err))
+		return nil, fmt.Errorf("fetching the public key of %q: %w", k.arn, coded(err))
 	}
 	pub, err := x509.ParsePKIXPublicKey(out.PublicKey)
 	if err != nil {
@@ -76,22 +79,15 @@ func (k *Key) PublicKey(ctx context.Context) (*ecdsa.PublicKey, error) {
 	return key, nil
 }
 
-// deniedError ends a program with 77.
-type deniedError struct{ err error }
-
-// Error returns the text of the cause.
-func (e deniedError) Error() string { return e.err.Error() }
-
-// Unwrap returns the cause.
-func (e deniedError) Unwrap() error { return e.err }
-
-// SlipwayExit returns the exit code of a refusal.
-func (e deniedError) SlipwayExit() int { return 77 }
-
-func denied(err error) error {
+// coded gives a failure of KMS its exit code. Neither call changes anything, so
+// that what may pass is worth a retry.
+func coded(err error) error {
 	var api smithy.APIError
 	if errors.As(err, &api) && strings.HasPrefix(api.ErrorCode(), "AccessDenied") {
-		return deniedError{err}
+		return tool.Exit(tool.Denied, err)
+	}
+	if retry.IsErrorRetryables(retry.DefaultRetryables).IsErrorRetryable(err) == aws.TrueTernary {
+		return tool.Exit(tool.Temporary, err)
 	}
 	return err
 }

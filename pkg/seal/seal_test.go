@@ -15,6 +15,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 	"github.com/aws/smithy-go"
+
+	"gitlab.com/slipway/slipway/pkg/tool"
 )
 
 // keyService signs as KMS does, with a key of this test.
@@ -122,8 +124,12 @@ func TestRefusalExitsAsOne(t *testing.T) {
 	service.refuse = &smithy.GenericAPIError{Code: "AccessDeniedException"}
 	key.client = service
 	_, err := Sign(t.Context(), key, BundleType, nil)
-	var coded interface{ SlipwayExit() int }
-	if !errors.As(err, &coded) || coded.SlipwayExit() != 77 {
-		t.Errorf("error %v, want one that exits 77", err)
+	if tool.CodeOf(err) != tool.Denied {
+		t.Errorf("error %v, want one that exits %d", err, tool.Denied)
+	}
+	service.refuse = &smithy.GenericAPIError{Code: "ThrottlingException"}
+	key.client = service
+	if _, err := Sign(t.Context(), key, BundleType, nil); tool.CodeOf(err) != tool.Temporary {
+		t.Errorf("error %v, want one that exits %d", err, tool.Temporary)
 	}
 }

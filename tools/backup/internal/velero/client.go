@@ -94,7 +94,11 @@ func (c *Client) explain(err error) error {
 }
 
 // Denied says, of an error by which a cluster refuses us, which rights it takes.
+// An answer that may be another one next time is worth a retry.
 func Denied(err error) error {
+	if apierrors.IsServerTimeout(err) || apierrors.IsTimeout(err) || apierrors.IsTooManyRequests(err) || apierrors.IsServiceUnavailable(err) || apierrors.IsInternalError(err) {
+		return tool.Exit(tool.Temporary, err)
+	}
 	if kube.Denied(err) {
 		return tool.Exit(tool.Denied, err, "platform/rbac/backup.yaml lists the rights that slipway-backup needs")
 	}

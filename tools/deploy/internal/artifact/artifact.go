@@ -34,7 +34,7 @@ const (
 type Registry struct{ Access bundle.Access }
 
 func (r Registry) options(ctx context.Context, repo name.Repository) []remote.Option {
-	o := []remote.Option{remote.WithContext(ctx)}
+	o := bundle.Options(ctx)
 	if r.Access.Password != "" && repo.RegistryStr() == r.Access.Host {
 		return append(o, remote.WithAuth(authn.FromConfig(authn.AuthConfig{Username: r.Access.User, Password: r.Access.Password})))
 	}

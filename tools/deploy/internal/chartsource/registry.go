@@ -84,7 +84,7 @@ func (l *Loader) options(ctx context.Context, host string) ([]remote.Option, err
 	if err != nil {
 		return nil, err
 	}
-	o := []remote.Option{remote.WithContext(ctx), remote.WithUserAgent("slipway-deploy")}
+	o := append(bundle.Options(ctx), remote.WithUserAgent("slipway-deploy"))
 	if login != (Login{}) {
 		return append(o, remote.WithAuth(authn.FromConfig(authn.AuthConfig{Username: login.User, Password: login.Password}))), nil
 	}

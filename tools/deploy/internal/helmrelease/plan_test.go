@@ -328,3 +328,21 @@ func TestErrorsOfTheServerShowNoSecret(t *testing.T) {
 		t.Errorf("%v", p.Err())
 	}
 }
+
+// TestTwoReleasesOfOneChart: what they share is found before the first write,
+// in one namespace and across two.
+func TestTwoReleasesOfOneChart(t *testing.T) {
+	w, other := newWorld(t), newWorld(t)
+	shared := "apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata: {name: " + w.namespace + "}\nrules: []\n"
+	chart := func(w *world, name string) Spec {
+		return w.spec(name, "templates/shared.yaml", shared, "templates/own.yaml", config("{{ .Release.Name }}", "a: b"))
+	}
+	w.apply(chart(w, "orders"))
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		defer cancel()
+		_ = w.cluster.Clientset().RbacV1().ClusterRoles().Delete(ctx, w.namespace, metav1.DeleteOptions{})
+	})
+	w.proxied().refused(chart(w, "second"), tool.Failed, "shared.yaml: ClusterRole "+w.namespace+": it belongs to release "+w.namespace+"/orders")
+	other.proxied().refused(chart(other, "orders"), tool.Failed, "it belongs to release "+w.namespace+"/orders")
+}

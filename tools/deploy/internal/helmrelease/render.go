@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"regexp"
 	"strings"
 
 	"helm.sh/helm/v3/pkg/action"
+	"helm.sh/helm/v3/pkg/chart"
 	"helm.sh/helm/v3/pkg/chartutil"
 	kubefake "helm.sh/helm/v3/pkg/kube/fake"
 	"helm.sh/helm/v3/pkg/release"
@@ -60,7 +62,7 @@ func (c *Client) render(ctx context.Context, s Spec, state State, lookup bool, b
 	if last == nil || last.Status == string(release.StatusUninstalled) {
 		i := action.NewInstall(cfg)
 		i.ReleaseName, i.Namespace, i.DisableOpenAPIValidation, i.SkipCRDs, i.DryRun, i.DryRunOption = s.Name, s.Namespace, true, true, true, mode
-		rel, err = i.RunWithContext(ctx, duplicate(s.Chart.c), s.Values)
+		rel, err = i.RunWithContext(ctx, fit(s.Chart.c, caps.KubeVersion.Version), s.Values)
 		if err == nil && last != nil {
 			rel.Version = last.Number + 1
 		}
@@ -74,11 +76,12 @@ func (c *Client) render(ctx context.Context, s Spec, state State, lookup bool, b
 		}
 		u := action.NewUpgrade(cfg)
 		u.Namespace, u.ResetValues, u.DisableOpenAPIValidation, u.SkipCRDs, u.DryRun, u.DryRunOption = s.Namespace, true, true, true, true, mode
-		rel, err = u.RunWithContext(ctx, s.Name, duplicate(s.Chart.c), s.Values)
+		rel, err = u.RunWithContext(ctx, s.Name, fit(s.Chart.c, caps.KubeVersion.Version), s.Values)
 	}
 	if err != nil {
 		return nil, renderError(ctx, s, err)
 	}
+	rel.Chart.Metadata.KubeVersion = s.Chart.c.Metadata.KubeVersion
 	if rel.Labels == nil {
 		rel.Labels = map[string]string{}
 	}
@@ -89,6 +92,23 @@ func (c *Client) render(ctx context.Context, s Spec, state State, lookup bool, b
 		rel.Info.Description = "Preparing upgrade"
 	}
 	return rel, nil
+}
+
+// unreleased is the suffix of a version that Kubernetes itself gives, and not
+// a vendor.
+var unreleased = regexp.MustCompile(`^(alpha|beta|rc)\b`)
+
+// fit returns a copy of a chart that Helm renders for a server of the given
+// version. To semver v1.31.2-eks-abc is a pre-release, which the range >=1.25.0
+// does not take: Helm refuses such charts on EKS. A vendor's suffix does not
+// count here.
+func fit(c *chart.Chart, server string) *chart.Chart {
+	out := duplicate(c)
+	plain, suffix, _ := strings.Cut(server, "-")
+	if !unreleased.MatchString(suffix) && chartutil.IsCompatibleRange(out.Metadata.KubeVersion, plain) {
+		out.Metadata.KubeVersion = ""
+	}
+	return out
 }
 
 // renderError says whose fault it is: what a template says is the chart's.

@@ -90,7 +90,9 @@ func (s Spec) Look(ctx context.Context, known []Definition) (Survey, error) {
 		}
 	}
 	values, _ := duplicateValue(s.Values).(map[string]any)
-	rel, err := i.RunWithContext(ctx, duplicate(s.Chart.c), values)
+	c := duplicate(s.Chart.c)
+	c.Metadata.KubeVersion = "" // the cluster has its say when the release is planned
+	rel, err := i.RunWithContext(ctx, c, values)
 	if err != nil {
 		return Survey{}, fmt.Errorf("rendering chart %q: %w", s.Chart.Name(), err)
 	}
