@@ -37,15 +37,15 @@ func (c *Chain) gitOutput(ctx context.Context, dir string, args ...string) (stri
 	return strings.TrimSpace(string(out)), nil
 }
 
-// newFiles is an example's files without what a program owns and has already
-// written into the target: desired and observed states are promote's.
+// newFiles is an example's files, to be copied over those of a working copy.
 type newFiles struct {
 	fs.FS
 	target string
 }
 
 // ReadDir leaves out what a build left behind, so that an example is pushed as
-// it is in version control; existing files of the target are replaced.
+// it is in version control. It removes files of the same name from the target,
+// since os.CopyFS overwrites none.
 func (f newFiles) ReadDir(name string) ([]fs.DirEntry, error) {
 	entries, err := fs.ReadDir(f.FS, name)
 	if err != nil {

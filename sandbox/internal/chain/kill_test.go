@@ -2,10 +2,12 @@ package chain_test
 
 import (
 	"context"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -48,6 +50,9 @@ func killed(ctx context.Context, t *testing.T, c *chain.Chain) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	lines := &lockedBuffer{}
+	defer func(out io.Writer) { c.Out = out }(c.Out)
+	c.Out = io.MultiWriter(c.Out, lines)
 	jobs, err := c.Follow(ctx, "orders", pipeline)
 	if err != nil {
 		t.Fatal(err)
@@ -60,8 +65,8 @@ func killed(ctx context.Context, t *testing.T, c *chain.Chain) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if job.Status != "failed" {
-		t.Fatalf("the job of the killed program is %s", job.Status)
+	if want := "FAIL 137 nsflow/orders: deploy: [dev]\n"; job.Status != "failed" || !strings.Contains(lines.String(), want) {
+		t.Fatalf("the job of the killed program is %s; the lines lack %q:\n%s", job.Status, want, lines)
 	}
 	pipeline, err = c.Push(ctx, "orders", "orders: the next pipeline", replace("values.yaml", "replicas: 1", "replicas: 2"))
 	if err != nil {
@@ -74,6 +79,30 @@ func killed(ctx context.Context, t *testing.T, c *chain.Chain) {
 	if err := c.Green(ctx, jobs); err != nil {
 		t.Errorf("the pipeline after the killed one: %v", err)
 	}
+	if job, err = chain.Find(jobs, "deploy: [dev]"); err != nil {
+		t.Fatal(err)
+	}
+	if trace := c.Trace(ctx, job); !strings.Contains(trace, "it is marked failed, and the release goes on from there") {
+		t.Errorf("the next job does not say what it met:\n%s", trace)
+	}
+}
+
+// lockedBuffer keeps lines that are said from several goroutines.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }
 
 // deployProcess finds the slipway-deploy that serves a job of the orders project.

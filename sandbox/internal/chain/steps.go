@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,17 +25,17 @@ type Step struct {
 	Run   func(ctx context.Context) ([]Job, error)
 }
 
-// Steps are the six programs' steps in their order, on the four examples.
+// Steps are the programs' steps in their order, on the four examples.
 func (c *Chain) Steps() []Step {
 	return []Step{
-		{"bootstrap, by a person", "an empty organisation gets accounts, trust, state backends and an audit trail; no job has rights yet", c.firstBootstrap},
-		{"platform pipeline", "bootstrap again in CI, through an ID token, changes nothing; terraform plans and applies a stack per account; the add-on set is deployed", c.platform},
+		{"bootstrap, by a person", "the organisation gets the accounts, trust, state backends and audit trail of the landscape; no job has rights yet", c.firstBootstrap},
+		{"platform pipeline", "bootstrap again in CI, through an ID token, which has to find nothing to change; terraform plans and applies a stack per account; the add-on set is deployed", c.platform},
 		{"environments project", "gates and schedules are in place", c.environments},
 		{"orders pipeline", "build by digest, deploy to dev, signed release bundle", c.service("orders")},
 		{"catalog pipeline", "build by digest, deploy to dev, signed release bundle", c.service("catalog")},
 		{"backup of dev", "a Velero backup, read back and compared with what was there", c.backup},
 		{"promotion of orders to stage", "the button of the orders pipeline: gate, desired state, deployment, observed state, record", c.promote},
-		{"disaster-recovery drill", "the backup restored into quarantine; RPO and RTO; without a real node no data is proven, and the job says so with 7", c.drill},
+		{"disaster-recovery drill", "the backup restored into quarantine, workloads ready, RPO and RTO, cleaned up; on fake nodes no data is proven, and the job has to say so with 7", c.drill},
 	}
 }
 
@@ -77,7 +78,24 @@ func cleanEnv() []string {
 }
 
 func (c *Chain) platform(ctx context.Context) ([]Job, error) {
-	return c.pushed(ctx, "platform")
+	jobs, err := c.pushed(ctx, "platform")
+	if err != nil {
+		return jobs, err
+	}
+	second, err := Find(jobs, "bootstrap")
+	if err != nil {
+		return jobs, err
+	}
+	var done struct {
+		Changes []struct{ Resource, Action string }
+	}
+	if err := second.Result("slipway-bootstrap", &done); err != nil {
+		return jobs, err
+	}
+	if len(done.Changes) > 0 {
+		return jobs, fmt.Errorf("bootstrap found something to change right after it had run: %v", done.Changes)
+	}
+	return jobs, nil
 }
 
 // environments has no job of its own on a push: its pipelines are started by
@@ -156,10 +174,31 @@ func (c *Chain) drill(ctx context.Context) ([]Job, error) {
 	if err != nil {
 		return jobs, err
 	}
-	if drill.ExitCode != 7 {
-		return jobs, fmt.Errorf("the drill ended with %d; on fake nodes no data can be proven, so 7 is the only honest end:\n%s", drill.ExitCode, c.Trace(ctx, drill))
+	return jobs, c.proven(ctx, drill)
+}
+
+// proven wants a drill that did all it could: 7 is its only honest end on fake
+// nodes, whose volumes hold no data, and for no other reason.
+func (c *Chain) proven(ctx context.Context, drill Job) error {
+	var got struct {
+		Restored  int
+		RTO       *float64
+		RPO       float64
+		Checks    []struct{ Name, Status string }
+		Problems  []string
+		Unproven  []string
+		CleanedUp bool
 	}
-	return jobs, nil
+	if err := drill.Result("slipway-backup", &got); err != nil {
+		return err
+	}
+	ready := slices.ContainsFunc(got.Checks, func(k struct{ Name, Status string }) bool { return k.Name == "ready" && k.Status == "green" })
+	data := slices.ContainsFunc(got.Unproven, func(s string) bool { return strings.Contains(s, "data unproven") })
+	if drill.ExitCode != 7 || !ready || !data || got.Restored == 0 || got.RTO == nil || got.RPO <= 0 || !got.CleanedUp || len(got.Problems) > 0 {
+		return fmt.Errorf("the drill ended with %d and %+v; it has to restore, be ready, tell RPO and RTO, clean up, and end with 7 for data that fake nodes do not have:\n%s",
+			drill.ExitCode, got, c.Trace(ctx, drill))
+	}
+	return nil
 }
 
 // promote presses the button of the orders pipeline and follows the pipeline

@@ -54,7 +54,7 @@ func (s scenario) invented(text string, real shape, lasting bool) (out []string)
 	moments, events, _ := strings.Cut(text, "events\n")
 	for _, m := range strings.Split("\n"+moments, "\npod ")[1:] {
 		m = "pod " + strings.TrimSuffix(m, "\n")
-		if !real.moments[m] && (!lasting || strings.Contains(m, s.lasts)) {
+		if !real.moments[m] && (!lasting || strings.Contains(m, s.lasts) && !real.lost(m)) {
 			out = append(out, m)
 		}
 	}
@@ -65,6 +65,19 @@ func (s scenario) invented(text string, real shape, lasting bool) (out []string)
 		}
 	}
 	return out
+}
+
+// lost tells whether a real kubelet came to a state of the pod, but had lost
+// sight of how its container ended, as it does when an eviction and its look
+// at the runtime meet.
+func (s shape) lost(moment string) bool {
+	pod, _, _ := strings.Cut(moment, "\n  container ")
+	for m := range s.moments {
+		if got, containers, _ := strings.Cut(m, "\n  container "); got == pod && strings.Contains(containers, "ContainerStatusUnknown") {
+			return true
+		}
+	}
+	return false
 }
 
 // The same failures, made on the real node. SLIPWAY_RECORD=1 records them.

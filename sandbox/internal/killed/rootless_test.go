@@ -2,13 +2,18 @@ package killed
 
 import (
 	"errors"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"gitlab.com/slipway/slipway/sandbox/internal/buildcache"
 )
 
 // nobody is a user of every Linux machine who owns nothing.
@@ -65,42 +70,76 @@ func (y *yard) becomeNobody(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	openHome(t, filepath.Join(scratch, "closed"))
+	for i, dir := range closedFolders(t, y.root) {
+		openFolder(t, dir, filepath.Join(scratch, fmt.Sprintf("closed-%d", i)))
+	}
 	y.user = &syscall.Credential{Uid: nobody, Gid: nobody}
 	// The repository is somebody else's, which git would refuse.
 	y.env = []string{"HOME=" + home, "GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*"}
 }
 
-// openHome lets everybody through root's home to the folders in it that are
-// open by themselves: what is built already lies there, and may need a Python
-// that does too. It is so in the mounts of the den alone.
-func openHome(t *testing.T, closed string) {
+// closedFolders are the folders that nobody cannot pass on the way to what is
+// built already and to the tools that built it: root's home, mostly. A parent
+// comes before what is in it.
+func closedFolders(t *testing.T, root string) (closed []string) {
 	t.Helper()
-	home, err := os.UserHomeDir()
+	cache, err := buildcache.Dir(os.Getenv)
 	if err != nil {
 		t.Fatal(err)
 	}
-	entries, err := os.ReadDir(home)
+	python, err := exec.CommandContext(t.Context(), "python3", "-c", "import sys; print(sys.executable)").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range append(filepath.SplitList(os.Getenv("PATH")), root, cache, strings.TrimSpace(string(python))) {
+		if path, err = filepath.EvalSymlinks(path); err != nil {
+			continue // PATH names folders that are not there
+		}
+		for end := 1; end > 0; {
+			next := strings.IndexByte(path[end:], '/')
+			if next < 0 {
+				break
+			}
+			end += next
+			info, err := os.Stat(path[:end])
+			if err != nil {
+				t.Fatal(err)
+			}
+			if info.Mode()&0o001 == 0 && !slices.Contains(closed, path[:end]) {
+				closed = append(closed, path[:end])
+			}
+			end++
+		}
+	}
+	slices.Sort(closed)
+	return closed
+}
+
+// openFolder lets everybody through a folder to those in it that are open by
+// themselves. It is so in the mounts of the den alone.
+func openFolder(t *testing.T, dir, closed string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	bind := func(from, to string) error {
 		return errors.Join(os.Mkdir(to, 0o700), unix.Mount(from, to, "", unix.MS_BIND|unix.MS_REC, ""))
 	}
-	if err := errors.Join(bind(home, closed), unix.Mount("tmpfs", home, "tmpfs", 0, "mode=0711")); err != nil {
-		t.Fatalf("opening %q: %v", home, err)
+	if err := errors.Join(bind(dir, closed), unix.Mount("tmpfs", dir, "tmpfs", 0, "mode=0711")); err != nil {
+		t.Fatalf("opening %q: %v", dir, err)
 	}
 	t.Cleanup(func() {
-		if err := errors.Join(unix.Unmount(home, unix.MNT_DETACH), unix.Unmount(closed, unix.MNT_DETACH)); err != nil {
-			t.Errorf("closing %q: %v", home, err)
+		if err := errors.Join(unix.Unmount(dir, unix.MNT_DETACH), unix.Unmount(closed, unix.MNT_DETACH)); err != nil {
+			t.Errorf("closing %q: %v", dir, err)
 		}
 	})
 	for _, e := range entries {
 		if !e.IsDir() {
 			continue
 		}
-		if err := bind(filepath.Join(closed, e.Name()), filepath.Join(home, e.Name())); err != nil {
-			t.Fatalf("opening %q: %v", home, err)
+		if err := bind(filepath.Join(closed, e.Name()), filepath.Join(dir, e.Name())); err != nil {
+			t.Fatalf("opening %q: %v", dir, err)
 		}
 	}
 }
