@@ -86,6 +86,16 @@ func TestEachServiceRefuses(t *testing.T) {
 	refusedAs(t, err, 403, "AccessDeniedException", who+"eks:DescribeCluster on resource: arn:aws:eks:"+testRegion+":"+member+":cluster/nsflow-nonprod "+because("eks:DescribeCluster"))
 	_, err = organizations.NewFromConfig(idle).ListAccounts(ctx, nil)
 	refusedAs(t, err, 400, "AccessDeniedException", who+"organizations:ListAccounts on resource: * "+because("organizations:ListAccounts"))
+	all := organizations.NewFromConfig(cfg) // with all rights, but in a member
+	_, err = all.ListAccounts(ctx, nil)
+	refusedAs(t, err, 400, "AccessDeniedException", "You don't have permissions to access this resource.")
+	_, err = all.CreateOrganizationalUnit(ctx, &organizations.CreateOrganizationalUnitInput{Name: aws.String("mine"), ParentId: aws.String("r-abcd")})
+	refusedAs(t, err, 400, "AccessDeniedException", "You don't have permissions to access this resource.")
+	_, err = all.CreateOrganization(ctx, &organizations.CreateOrganizationInput{FeatureSet: "ALL"})
+	refusedAs(t, err, 400, "AlreadyInOrganizationException", "")
+	if org, err := all.DescribeOrganization(ctx, nil); err != nil || *org.Organization.MasterAccountId != management {
+		t.Errorf("a member's own organization is %+v, %v", org, err)
+	}
 	_, err = cloudtrail.NewFromConfig(idle).GetTrail(ctx, &cloudtrail.GetTrailInput{Name: aws.String("audit")})
 	refusedAs(t, err, 400, "AccessDeniedException", who+"cloudtrail:GetTrail on resource: arn:aws:cloudtrail:"+testRegion+":"+member+":trail/audit "+because("cloudtrail:GetTrail"))
 	_, err = sts.NewFromConfig(idle).AssumeRole(ctx, &sts.AssumeRoleInput{RoleArn: aws.String("arn:aws:iam::" + member + ":role/idle"), RoleSessionName: aws.String("xy")})
