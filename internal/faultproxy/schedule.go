@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"os/exec"
 	"slices"
 	"strings"
@@ -87,6 +88,20 @@ func tail(text string) string {
 type trial struct {
 	n     int // of the points, from 0
 	after bool
+}
+
+// when says where in its call the program was killed. An upgraded connection
+// (exec) is answered before its command has run, and its end is known to the
+// program first: what is killed once it is answered, is killed during the call,
+// and after it in the trial before the next one.
+func (t trial) when(c Call) string {
+	switch {
+	case !t.after:
+		return "before"
+	case c.Status == http.StatusSwitchingProtocols:
+		return "during"
+	}
+	return "after"
 }
 
 // Run runs the program once to learn its calls, which must end well and pass
@@ -218,7 +233,7 @@ func (s Schedule) try(ctx context.Context, worker int, t trial, calls int) (outc
 		}
 		return outcome{}, nil
 	}
-	miss := &Miss{Point: fmt.Sprintf("%s call %d of %d, %s", map[bool]string{false: "before", true: "after"}[t.after], t.n+1, calls, call), Killed: killed.Output}
+	miss := &Miss{Point: fmt.Sprintf("%s call %d of %d, %s", t.when(*call), t.n+1, calls, call), Killed: killed.Output}
 	if w.Between != nil {
 		if err := w.Between(ctx); err != nil {
 			return outcome{}, fmt.Errorf("after a kill %s: %w", miss.Point, err)

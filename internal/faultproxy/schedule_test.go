@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -180,5 +181,50 @@ func TestReportCountsWhatWasNotReached(t *testing.T) {
 		if err := os.Remove(file); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// TestScheduleNamesUpgradedCalls: an exec is answered before its command has
+// run, so that a kill there is none after it.
+func TestScheduleNamesUpgradedCalls(t *testing.T) {
+	s := faultproxy.Schedule{World: func(context.Context, int) (*faultproxy.World, error) {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			conn, rw, err := http.NewResponseController(w).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer conn.Close()
+			_, _ = rw.WriteString("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n")
+			_ = rw.Flush()
+			_, _ = rw.ReadString('\n') // the command, or the end of a killed client
+		}))
+		p := start(t, faultproxy.Config{Part: faultproxy.Kubernetes(), Upstream: server.URL})
+		killed := false
+		return &faultproxy.World{Log: p.Log, Close: func() { p.Close(); server.Close() },
+			Command: func() *exec.Cmd {
+				cmd := exec.Command(os.Args[0])
+				cmd.Env = append(os.Environ(), "FAULTPROXY_PROGRAM=exec", "FAULTPROXY_URL="+p.URL)
+				return cmd
+			},
+			Between: func(context.Context) error { killed = true; return nil },
+			Check: func(_ context.Context, next faultproxy.Run) error {
+				if killed || next.Code != 0 {
+					return fmt.Errorf("it exited with %d", next.Code)
+				}
+				return nil
+			}}, nil
+	}}
+	r, err := s.Run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var points []string
+	for _, m := range r.Misses {
+		points = append(points, m.Point)
+	}
+	const call = " call 1 of 1, kubernetes create pods/exec (POST /api/v1/namespaces/a/pods/b/exec)"
+	if want := []string{"before" + call, "during" + call}; !slices.Equal(points, want) {
+		t.Errorf("killed %q", points)
 	}
 }
