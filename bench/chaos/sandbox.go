@@ -16,7 +16,8 @@ cd sandbox
 go test -count=1 -v -timeout 60m -run "$1" ./internal/killed`
 
 // sandbox kills `sandbox up`, and looks whether the next `up` makes it whole,
-// and what `down` leaves.
+// and what `down` leaves. Where this machine can run no real nodes, the row
+// no-leftovers is missing.
 func sandbox(ctx context.Context, root string) ([]row, error) {
 	scratch, err := os.MkdirTemp("", "slipway-chaos-")
 	if err != nil {

@@ -21,7 +21,8 @@
 //
 // A Schedule is made of such a log: it runs a program once, and then kills it
 // (SIGKILL, with all that it started) before and after each of the mutating
-// calls of that run, runs it again, and asks the test whether all is well. Its
-// tests are called TestKillSchedule..., so that make chaos finds them, and end
-// with Report; see tools/bootstrap for one.
+// calls of that run (where a connection is upgraded, before and during it), runs
+// it again, and asks the test whether all is well. Its tests are called
+// TestKillSchedule..., so that make chaos finds them, and end with Report; see
+// tools/bootstrap for one.
 package faultproxy

@@ -1,9 +1,11 @@
 package faultproxy_test
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"strings"
@@ -26,8 +28,12 @@ func TestMain(m *testing.M) {
 }
 
 // run is a program that makes two things. The careful one looks first and
-// names what it makes; the careless one does neither.
+// names what it makes; the careless one does neither. Another makes nothing,
+// and runs a command in a pod.
 func run(program, url string) error {
+	if program == "exec" {
+		return upgrade(strings.TrimPrefix(url, "http://"))
+	}
 	for _, name := range []string{"a", "b"} {
 		if program == "careful" {
 			there, err := call(http.MethodGet, url+"/"+name)
@@ -49,6 +55,30 @@ func run(program, url string) error {
 	fmt.Println("done")
 	return nil
 }
+
+// upgrade runs a command in a pod.
+func upgrade(address string) error {
+	conn, err := (&net.Dialer{}).DialContext(context.Background(), "tcp", address)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, execRequest); err != nil {
+		return err
+	}
+	r := bufio.NewReader(conn)
+	resp, err := http.ReadResponse(r, nil)
+	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
+		return fmt.Errorf("%v, %w", resp, err)
+	}
+	if _, err := io.WriteString(conn, "ls\n"); err != nil {
+		return err
+	}
+	_, err = io.ReadAll(r)
+	return err
+}
+
+const execRequest = "POST /api/v1/namespaces/a/pods/b/exec HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n"
 
 func call(method, url string) (string, error) {
 	req, err := http.NewRequestWithContext(context.Background(), method, url, nil)

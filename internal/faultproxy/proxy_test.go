@@ -309,7 +309,7 @@ func TestReplyBeforeTheRequestEnds(t *testing.T) {
 
 func echo(t *testing.T, conn net.Conn) {
 	t.Helper()
-	if _, err := io.WriteString(conn, "POST /api/v1/namespaces/a/pods/b/exec HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n"); err != nil {
+	if _, err := io.WriteString(conn, execRequest); err != nil {
 		t.Fatal(err)
 	}
 	r := bufio.NewReader(conn)

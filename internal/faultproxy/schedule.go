@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"os/exec"
 	"slices"
 	"strings"
@@ -60,8 +61,8 @@ type Result struct {
 	Passed int
 	Tried  int
 	Misses []Miss
-	// Unreached are trials whose run ended before its call came: such a run
-	// made fewer calls than the one that was left alone.
+	// Unreached are trials whose run ended well before its call came: such a
+	// run made fewer calls than the one that was left alone.
 	Unreached int
 }
 
@@ -87,6 +88,20 @@ func tail(text string) string {
 type trial struct {
 	n     int // of the points, from 0
 	after bool
+}
+
+// when says where in its call the program was killed. An upgraded connection
+// (exec) is answered before its command has run, and its end is known to the
+// program first: what is killed once it is answered, is killed during the call,
+// and after it in the trial before the next one.
+func (t trial) when(c Call) string {
+	switch {
+	case !t.after:
+		return "before"
+	case c.Status == http.StatusSwitchingProtocols:
+		return "during"
+	}
+	return "after"
 }
 
 // Run runs the program once to learn its calls, which must end well and pass
@@ -207,14 +222,18 @@ func (s Schedule) try(ctx context.Context, worker int, t trial, calls int) (outc
 	if err != nil {
 		return outcome{}, err
 	}
-	if call == nil {
-		s.Progress("trial at call %d of %d: the program ended before it came", t.n+1, calls)
-		return outcome{}, nil
-	}
 	if err := w.Log.settle(ctx); err != nil {
 		return outcome{}, err
 	}
-	miss := &Miss{Point: fmt.Sprintf("%s call %d of %d, %s", map[bool]string{false: "before", true: "after"}[t.after], t.n+1, calls, call), Killed: killed}
+	if call == nil {
+		s.Progress("trial at call %d of %d: the program ended before it came", t.n+1, calls)
+		// It was left alone, and so is to end as the first run did.
+		if err := w.Check(ctx, killed); err != nil {
+			return outcome{}, fmt.Errorf("a run that ended before call %d of %d came, with %d, does not pass: %w\n%s", t.n+1, calls, killed.Code, err, tail(killed.Output))
+		}
+		return outcome{}, nil
+	}
+	miss := &Miss{Point: fmt.Sprintf("%s call %d of %d, %s", t.when(*call), t.n+1, calls, call), Killed: killed.Output}
 	if w.Between != nil {
 		if err := w.Between(ctx); err != nil {
 			return outcome{}, fmt.Errorf("after a kill %s: %w", miss.Point, err)
@@ -238,27 +257,28 @@ func (s Schedule) try(ctx context.Context, worker int, t trial, calls int) (outc
 
 // killAt runs the program until its call comes, and kills it there with all
 // that it has started. The call is nil where the program ended before.
-func killAt(ctx context.Context, w *World, is func(Call) bool, t trial) (*Call, string, error) {
+func killAt(ctx context.Context, w *World, is func(Call) bool, t trial) (*Call, Run, error) {
 	trap := w.Log.set(is, t.n, t.after)
 	defer w.Log.release()
 	cmd := w.Command()
 	var output bytes.Buffer
 	if err := start(cmd, &output); err != nil {
-		return nil, "", err
+		return nil, Run{}, err
 	}
 	ended := make(chan struct{})
 	go func() { _ = cmd.Wait(); close(ended) }()
 	kill := func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL); <-ended }
+	run := func() Run { return Run{Code: cmd.ProcessState.ExitCode(), Output: output.String()} }
 	select {
 	case <-trap.at:
 		kill()
 		call := w.Log.now(trap.call)
-		return &call, output.String(), nil
+		return &call, run(), nil
 	case <-ended:
-		return nil, output.String(), nil
+		return nil, run(), nil
 	case <-ctx.Done():
 		kill()
-		return nil, "", context.Cause(ctx)
+		return nil, Run{}, context.Cause(ctx)
 	}
 }
 

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -124,5 +126,105 @@ func TestScheduleOfAShorterRun(t *testing.T) {
 	r, err := s.Run(t.Context())
 	if err != nil || r.Tried != 0 || r.Unreached != 4 {
 		t.Errorf("%+v, %v", r, err)
+	}
+}
+
+// TestScheduleOfARunThatFails: a run that was not killed and fails is no trial
+// whose call merely did not come.
+func TestScheduleOfARunThatFails(t *testing.T) {
+	s := schedule(t, "careful")
+	world, runs := s.World, 0
+	s.World = func(ctx context.Context, worker int) (*faultproxy.World, error) {
+		w, err := world(ctx, worker)
+		if runs++; runs > 1 {
+			w.Command = func() *exec.Cmd { return exec.Command("sh", "-c", "echo no such flag; exit 3") }
+		}
+		return w, err
+	}
+	_, err := s.Run(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "before call 1 of 2 came, with 3, does not pass: it exited with 3\nno such flag") {
+		t.Errorf("a trial that failed by itself: %v", err)
+	}
+}
+
+// reported is a test that Report may fail.
+type reported struct {
+	testing.TB
+	failures []string
+}
+
+func (r *reported) Helper()             {}
+func (r *reported) Logf(string, ...any) {}
+func (r *reported) Errorf(format string, a ...any) {
+	r.failures = append(r.failures, fmt.Sprintf(format, a...))
+}
+
+// TestReportCountsWhatWasNotReached: in the figure, and as a failure.
+func TestReportCountsWhatWasNotReached(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "figures")
+	t.Setenv("SLIPWAY_CHAOS", file)
+	for _, c := range []struct {
+		result   faultproxy.Result
+		failures int
+		figure   string
+	}{
+		{faultproxy.Result{Passed: 4, Tried: 4}, 0, "killed 4/4\n"},
+		{faultproxy.Result{Passed: 4, Tried: 4, Unreached: 2}, 1, "killed 4/6\n"},
+		{faultproxy.Result{Passed: 3, Tried: 4, Misses: []faultproxy.Miss{{Point: "before", Err: errors.New("twice")}}}, 1, "killed 3/4\n"},
+	} {
+		r := &reported{TB: t}
+		faultproxy.Report(r, "killed", c.result, nil)
+		raw, err := os.ReadFile(file)
+		if err != nil || string(raw) != c.figure || len(r.failures) != c.failures {
+			t.Errorf("%+v: the figure %q, the failures %q, %v", c.result, raw, r.failures, err)
+		}
+		if err := os.Remove(file); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestScheduleNamesUpgradedCalls: an exec is answered before its command has
+// run, so that a kill there is none after it.
+func TestScheduleNamesUpgradedCalls(t *testing.T) {
+	s := faultproxy.Schedule{World: func(context.Context, int) (*faultproxy.World, error) {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			conn, rw, err := http.NewResponseController(w).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer conn.Close()
+			_, _ = rw.WriteString("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n")
+			_ = rw.Flush()
+			_, _ = rw.ReadString('\n') // the command, or the end of a killed client
+		}))
+		p := start(t, faultproxy.Config{Part: faultproxy.Kubernetes(), Upstream: server.URL})
+		killed := false
+		return &faultproxy.World{Log: p.Log, Close: func() { p.Close(); server.Close() },
+			Command: func() *exec.Cmd {
+				cmd := exec.Command(os.Args[0])
+				cmd.Env = append(os.Environ(), "FAULTPROXY_PROGRAM=exec", "FAULTPROXY_URL="+p.URL)
+				return cmd
+			},
+			Between: func(context.Context) error { killed = true; return nil },
+			Check: func(_ context.Context, next faultproxy.Run) error {
+				if killed || next.Code != 0 {
+					return fmt.Errorf("it exited with %d", next.Code)
+				}
+				return nil
+			}}, nil
+	}}
+	r, err := s.Run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var points []string
+	for _, m := range r.Misses {
+		points = append(points, m.Point)
+	}
+	const call = " call 1 of 1, kubernetes create pods/exec (POST /api/v1/namespaces/a/pods/b/exec)"
+	if want := []string{"before" + call, "during" + call}; !slices.Equal(points, want) {
+		t.Errorf("killed %q", points)
 	}
 }

@@ -166,9 +166,13 @@ func (f *Front) objectKeyAsks(c *call, bucket, owner string) ([]ask, *apiError) 
 	if key == nil {
 		return nil, refuse(http.StatusBadRequest, "KMS.NotFoundException", "Key '%s' does not exist", id)
 	}
+	unusable := key.unusable()
+	if unusable != nil {
+		unusable.code = "KMS." + unusable.code // as S3 hands on what KMS says
+	}
 	var out []ask
 	for _, action := range actions {
-		out = append(out, ask{action: action, resource: key.arn, guard: key.guard, context: map[string][]string{
+		out = append(out, ask{action: action, resource: key.arn, guard: key.guard, unusable: unusable, context: map[string][]string{
 			"kms:viaservice": {"s3." + c.region + ".amazonaws.com"}, "kms:calleraccount": {c.caller.Account},
 			"kms:encryptioncontext:aws:s3:arn": {"arn:aws:s3:::" + bucket}, "kms:encryptioncontextkeys": {"aws:s3:arn"}}})
 	}

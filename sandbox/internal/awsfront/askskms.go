@@ -1,16 +1,39 @@
 package awsfront
 
 import (
+	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 )
 
-// foundKey is a KMS key and its policy.
+// foundKey is a KMS key, its state and its policy.
 type foundKey struct {
 	arn, account string
+	state        types.KeyState
 	guard        guard
+}
+
+// unusable is KMS's refusal to work with the key; nil for one that is enabled.
+func (k foundKey) unusable() *apiError {
+	switch k.state {
+	case types.KeyStateEnabled:
+		return nil
+	case types.KeyStateDisabled:
+		return refuse(http.StatusBadRequest, "DisabledException", "%s is disabled.", k.arn)
+	case types.KeyStatePendingDeletion:
+		return refuse(http.StatusBadRequest, "KMSInvalidStateException", "%s is pending deletion.", k.arn)
+	}
+	return refuse(http.StatusBadRequest, "KMSInvalidStateException", "%s is in the state %s, which is not valid for this request.", k.arn, k.state)
+}
+
+// usesKey reports whether a call of KMS works with the key's material, for
+// which the key must be enabled.
+func usesKey(action string) bool {
+	return slices.Contains([]string{"Sign", "Verify", "Encrypt", "Decrypt", "GetPublicKey"}, action) || strings.HasPrefix(action, "GenerateDataKey")
 }
 
 // findKey looks a key up by id, ARN or alias, in the caller's account or, by
@@ -37,7 +60,7 @@ func (f *Front) findKey(c *call, id string) (*foundKey, *apiError) {
 	if err != nil {
 		return nil, internal(err)
 	}
-	return &foundKey{arn, account, guard{policy: policy, foreign: account != c.caller.Account, sole: true}}, nil
+	return &foundKey{arn, account, described.KeyMetadata.KeyState, guard{policy: policy, foreign: account != c.caller.Account, sole: true}}, nil
 }
 
 // keyAsks asks for a right on a key. A call on another account's key goes on
@@ -56,6 +79,9 @@ func (f *Front) keyAsks(c *call) ([]ask, *apiError) {
 	}
 	action := permission(c.service, c.action)
 	a := ask{action: action, resource: key.arn, guard: key.guard, context: keyContext(c)}
+	if usesKey(c.action) {
+		a.unusable = key.unusable()
+	}
 	if key.guard.foreign {
 		a.denial = f.foreignKeyDenial(c, id)
 		c.target = key.account

@@ -83,6 +83,11 @@ func (f *Front) authorize(c *call) *apiError {
 			return f.denial(c, a, reason)
 		}
 	}
+	for _, a := range asks {
+		if a.unusable != nil {
+			return a.unusable
+		}
+	}
 	return nil
 }
 

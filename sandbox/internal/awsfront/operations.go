@@ -20,6 +20,7 @@ type ask struct {
 	context          map[string][]string // condition keys of this action, beside those of every call
 	guard            guard
 	denial           *apiError // nil: the service's usual refusal
+	unusable         *apiError // what those who have all rights are told of the resource; nil: nothing
 }
 
 // calls is a row of the table: calls of one service on one kind of resource.

@@ -61,13 +61,33 @@ func checkFailures(failures map[string][]string) error {
 	return nil
 }
 
-// serveOrganizations answers the calls on the making of accounts, and sees to
-// it that accounts whose time has come are there. It reports false for a call
-// that is moto's.
+// notForMembers refuses what Organizations answers to the management account
+// alone: moto answers a member with an empty list. The sandbox knows no
+// delegated administrators.
+func (f *Front) notForMembers(c *call) *apiError {
+	m, err := f.membershipOf(c.r.Context(), c.caller.Account)
+	switch {
+	case err != nil:
+		return internal(err)
+	case m.organization == "" || m.master == c.caller.Account || c.action == "DescribeOrganization":
+		return nil
+	case c.action == "CreateOrganization":
+		return refuse(http.StatusBadRequest, "AlreadyInOrganizationException", "The AWS account is already a member of an organization.")
+	}
+	return refuse(http.StatusBadRequest, "AccessDeniedException", "You don't have permissions to access this resource.")
+}
+
+// serveOrganizations answers the calls on the making of accounts, refuses a
+// member what is not its to ask, and sees to it that accounts whose time has
+// come are there. It reports false for a call that is moto's.
 func (f *Front) serveOrganizations(c *call) bool {
 	f.creating.Lock()
 	defer f.creating.Unlock()
 	if refused := f.finishAccounts(c.r.Context()); refused != nil {
+		c.fail(refused)
+		return true
+	}
+	if refused := f.notForMembers(c); refused != nil {
 		c.fail(refused)
 		return true
 	}

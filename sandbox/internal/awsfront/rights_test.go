@@ -86,6 +86,16 @@ func TestEachServiceRefuses(t *testing.T) {
 	refusedAs(t, err, 403, "AccessDeniedException", who+"eks:DescribeCluster on resource: arn:aws:eks:"+testRegion+":"+member+":cluster/nsflow-nonprod "+because("eks:DescribeCluster"))
 	_, err = organizations.NewFromConfig(idle).ListAccounts(ctx, nil)
 	refusedAs(t, err, 400, "AccessDeniedException", who+"organizations:ListAccounts on resource: * "+because("organizations:ListAccounts"))
+	all := organizations.NewFromConfig(cfg) // with all rights, but in a member
+	_, err = all.ListAccounts(ctx, nil)
+	refusedAs(t, err, 400, "AccessDeniedException", "You don't have permissions to access this resource.")
+	_, err = all.CreateOrganizationalUnit(ctx, &organizations.CreateOrganizationalUnitInput{Name: aws.String("mine"), ParentId: aws.String("r-abcd")})
+	refusedAs(t, err, 400, "AccessDeniedException", "You don't have permissions to access this resource.")
+	_, err = all.CreateOrganization(ctx, &organizations.CreateOrganizationInput{FeatureSet: "ALL"})
+	refusedAs(t, err, 400, "AlreadyInOrganizationException", "")
+	if org, err := all.DescribeOrganization(ctx, nil); err != nil || *org.Organization.MasterAccountId != management {
+		t.Errorf("a member's own organization is %+v, %v", org, err)
+	}
 	_, err = cloudtrail.NewFromConfig(idle).GetTrail(ctx, &cloudtrail.GetTrailInput{Name: aws.String("audit")})
 	refusedAs(t, err, 400, "AccessDeniedException", who+"cloudtrail:GetTrail on resource: arn:aws:cloudtrail:"+testRegion+":"+member+":trail/audit "+because("cloudtrail:GetTrail"))
 	_, err = sts.NewFromConfig(idle).AssumeRole(ctx, &sts.AssumeRoleInput{RoleArn: aws.String("arn:aws:iam::" + member + ":role/idle"), RoleSessionName: aws.String("xy")})
@@ -301,6 +311,125 @@ func TestKeysAcrossAccounts(t *testing.T) {
 		"MalformedPolicyDocumentException", "Invalid Condition type")
 }
 
+// TestKeyStates: nobody works with a key that is disabled or waits for its
+// deletion, nor does S3; who has no right to the key does not hear why.
+func TestKeyStates(t *testing.T) {
+	b := newBench(t, nil)
+	ctx := t.Context()
+	member := b.account("nonprod")
+	cfg := b.in(member)
+	client, objects := kms.NewFromConfig(cfg), s3.NewFromConfig(cfg, pathStyle)
+	signing, err := client.CreateKey(ctx, &kms.CreateKeyInput{KeySpec: "ECC_NIST_P256", KeyUsage: "SIGN_VERIFY"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealing, err := client.CreateKey(ctx, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signs, seals := signing.KeyMetadata.Arn, sealing.KeyMetadata.Arn
+	digest, bucket := make([]byte, 32), aws.String("slipway-key-states")
+	signed, err := client.Sign(ctx, &kms.SignInput{KeyId: signs, Message: digest, MessageType: "DIGEST", SigningAlgorithm: "ECDSA_SHA_256"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealed, err := client.Encrypt(ctx, &kms.EncryptInput{KeyId: seals, Plaintext: digest})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := objects.CreateBucket(ctx, &s3.CreateBucketInput{Bucket: bucket, CreateBucketConfiguration: &s3types.CreateBucketConfiguration{LocationConstraint: testRegion}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := objects.PutBucketEncryption(ctx, &s3.PutBucketEncryptionInput{Bucket: bucket,
+		ServerSideEncryptionConfiguration: &s3types.ServerSideEncryptionConfiguration{Rules: []s3types.ServerSideEncryptionRule{{ApplyServerSideEncryptionByDefault: &s3types.ServerSideEncryptionByDefault{
+			SSEAlgorithm: s3types.ServerSideEncryptionAwsKms, KMSMasterKeyID: seals}}}}}); err != nil {
+		t.Fatal(err)
+	}
+	uses := []struct {
+		name string
+		key  *string
+		call func() error
+	}{
+		{"Sign", signs, func() error {
+			_, err := client.Sign(ctx, &kms.SignInput{KeyId: signs, Message: digest, MessageType: "DIGEST", SigningAlgorithm: "ECDSA_SHA_256"})
+			return err
+		}},
+		{"Verify", signs, func() error {
+			_, err := client.Verify(ctx, &kms.VerifyInput{KeyId: signs, Message: digest, MessageType: "DIGEST", SigningAlgorithm: "ECDSA_SHA_256", Signature: signed.Signature})
+			return err
+		}},
+		{"GetPublicKey", signs, func() error { _, err := client.GetPublicKey(ctx, &kms.GetPublicKeyInput{KeyId: signs}); return err }},
+		{"Encrypt", seals, func() error {
+			_, err := client.Encrypt(ctx, &kms.EncryptInput{KeyId: seals, Plaintext: digest})
+			return err
+		}},
+		{"Decrypt", seals, func() error {
+			_, err := client.Decrypt(ctx, &kms.DecryptInput{KeyId: seals, CiphertextBlob: sealed.CiphertextBlob})
+			return err
+		}},
+		{"GenerateDataKey", seals, func() error {
+			_, err := client.GenerateDataKey(ctx, &kms.GenerateDataKeyInput{KeyId: seals, KeySpec: "AES_256"})
+			return err
+		}},
+		{"GenerateDataKeyWithoutPlaintext", seals, func() error {
+			_, err := client.GenerateDataKeyWithoutPlaintext(ctx, &kms.GenerateDataKeyWithoutPlaintextInput{KeyId: seals, KeySpec: "AES_256"})
+			return err
+		}},
+		{"S3 PutObject", seals, func() error {
+			_, err := objects.PutObject(ctx, &s3.PutObjectInput{Bucket: bucket, Key: aws.String("a"), Body: strings.NewReader("a")})
+			return err
+		}},
+		{"S3 GetObject", seals, func() error {
+			_, err := objects.GetObject(ctx, &s3.GetObjectInput{Bucket: bucket, Key: aws.String("a")})
+			return err
+		}},
+	}
+	want := func(when, code, s3Code, words string) {
+		t.Helper()
+		for _, u := range uses {
+			err := u.call()
+			switch {
+			case code == "":
+				if err != nil {
+					t.Errorf("%s, %s: %v", when, u.name, err)
+				}
+			case strings.HasPrefix(u.name, "S3"):
+				refusedAs(t, err, 400, s3Code, *u.key+words)
+			default:
+				refusedAs(t, err, 400, code, *u.key+words)
+			}
+		}
+	}
+	each := func(do func(key *string) error) {
+		t.Helper()
+		for _, key := range []*string{signing.KeyMetadata.KeyId, sealing.KeyMetadata.KeyId} {
+			if err := do(key); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	want("enabled", "", "", "")
+	each(func(key *string) error {
+		_, err := client.DisableKey(ctx, &kms.DisableKeyInput{KeyId: key})
+		return err
+	})
+	want("disabled", "DisabledException", "KMS.DisabledException", " is disabled.")
+	idle := b.worker(cfg, member, "idle", allow("sts:GetCallerIdentity", "*"), nil)
+	_, err = kms.NewFromConfig(idle).GetPublicKey(ctx, &kms.GetPublicKeyInput{KeyId: signs})
+	refusedAs(t, err, 400, "AccessDeniedException", "kms:GetPublicKey")
+	each(func(key *string) error { _, err := client.EnableKey(ctx, &kms.EnableKeyInput{KeyId: key}); return err })
+	want("enabled again", "", "", "")
+	each(func(key *string) error {
+		_, err := client.ScheduleKeyDeletion(ctx, &kms.ScheduleKeyDeletionInput{KeyId: key, PendingWindowInDays: aws.Int32(7)})
+		return err
+	})
+	want("to be deleted", "KMSInvalidStateException", "KMS.KMSInvalidStateException", " is pending deletion.")
+	each(func(key *string) error {
+		_, err := client.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: key})
+		return err
+	})
+}
+
 // TestTrustPoliciesThatAreRefused: what IAM itself refuses when a role is made.
 func TestTrustPoliciesThatAreRefused(t *testing.T) {
 	b := newBench(t, nil)
@@ -325,7 +454,25 @@ func TestTrustPoliciesThatAreRefused(t *testing.T) {
 	}
 }
 
-// TestLongestSession: the role's own limit, below the hour of a chain.
+// TestChainedSession: an hour at most for who is in a role already, whatever
+// the next role allows; a user may have all that it allows.
+func TestChainedSession(t *testing.T) {
+	b := newBench(t, nil)
+	inMember := b.in(b.account("nonprod"))
+	arn := b.role(inMember, "long", `{"Version":"2012-10-17","Statement":{"Effect":"Allow","Principal":{"AWS":"*"},"Action":"sts:AssumeRole"}}`)
+	if _, err := iam.NewFromConfig(inMember).UpdateRole(t.Context(), &iam.UpdateRoleInput{RoleName: aws.String("long"), MaxSessionDuration: aws.Int32(7200)}); err != nil {
+		t.Fatal(err)
+	}
+	assume := func(cfg aws.Config, seconds int32) error {
+		_, err := b.chain(cfg, arn, func(in *sts.AssumeRoleInput) { in.DurationSeconds = &seconds })
+		return err
+	}
+	refusedAs(t, assume(inMember, 3601), 400, "ValidationError", "role chaining")
+	wantCode(t, assume(inMember, 3600), "")
+	wantCode(t, assume(b.adminConfig(), 7200), "")
+}
+
+// TestLongestSession: the role's own limit.
 func TestLongestSession(t *testing.T) {
 	b := newBench(t, nil)
 	member := b.account("nonprod")

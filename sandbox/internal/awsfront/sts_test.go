@@ -138,7 +138,6 @@ func TestAssumeRole(t *testing.T) {
 		{"external-id", trust("*", `"sts:AssumeRole"`, `{"StringEquals":{"sts:ExternalId":"e1"}}`), "", func(in *sts.AssumeRoleInput) { in.ExternalId = aws.String("e1") }},
 		{"source-identity-unasked", trust("*", `"sts:AssumeRole"`, `{}`), "AccessDenied", func(in *sts.AssumeRoleInput) { in.SourceIdentity = aws.String("jane") }},
 		{"source-identity", trust("*", `["sts:AssumeRole","sts:SetSourceIdentity"]`, `{"StringEquals":{"sts:SourceIdentity":"jane"}}`), "", func(in *sts.AssumeRoleInput) { in.SourceIdentity = aws.String("jane") }},
-		{"chained-too-long", trust("*", `"sts:AssumeRole"`, `{}`), "ValidationError", func(in *sts.AssumeRoleInput) { in.DurationSeconds = aws.Int32(3601) }},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

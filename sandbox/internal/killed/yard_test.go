@@ -31,10 +31,23 @@ type yard struct {
 	root    string // the repository
 	program string
 	cgroups map[string]bool // that have been seen
+	// nodeless is whether a cluster was seen without a real node, which alone
+	// makes mounts, links and rules.
+	nodeless bool
 
 	user *syscall.Credential // who runs the program, if somebody else
 	env  []string            // and what else is in his environment
 }
+
+// needsNodes is whether a sandbox without real nodes is none to test with: in a
+// den, where there can be some, unless somebody else than root runs it. `make
+// chaos` measures what there is.
+func (y *yard) needsNodes() bool {
+	return inDen() && y.user == nil && os.Getenv("SLIPWAY_CHAOS") == ""
+}
+
+// sawAll is whether all that a sandbox can leave was there to be seen.
+func (y *yard) sawAll() bool { return inDen() && !y.nodeless }
 
 // newYard skips where there is no sandbox to be had.
 func newYard(t *testing.T) *yard {
