@@ -17,7 +17,7 @@ func pipelineEndpoints() []endpoint {
 		{"POST", "/projects/:id/trigger/pipeline", true, 0, (*call).triggerPipeline},
 		{"GET", pipelines, false, 0, locked((*call).listPipelines)},
 		{"GET", pipelines + "/latest", false, 0, locked((*call).latestPipeline)},
-		{"GET", pipelines + "/:pipeline", false, 0, with((*call).pipeline, func(c *call, pl *pipeline) *failure { return c.answer(c.s.pipelineJSON(pl)) })},
+		{"GET", pipelines + "/:pipeline", false, 0, with((*call).pipeline, func(c *call, pl *pipeline) *failure { return c.answer(c.s.namedPipelineJSON(pl)) })},
 		{"GET", pipelines + "/:pipeline/jobs", false, 0, with((*call).pipeline, (*call).listJobs)},
 		{"POST", pipelines + "/:pipeline/cancel", false, developer, with((*call).pipeline, (*call).cancelPipeline)},
 		{"POST", pipelines + "/:pipeline/retry", false, developer, with((*call).pipeline, (*call).retryPipeline)},
@@ -30,51 +30,6 @@ func pipelineEndpoints() []endpoint {
 		{"POST", jobs + "/:job/retry", false, developer, withRunnableJob((*call).retryJob)},
 		{"POST", jobs + "/:job/cancel", false, developer, withRunnableJob((*call).cancelJob)},
 	}
-}
-
-func (s *Server) pipelineJSON(pl *pipeline) map[string]any {
-	p := s.st.Projects[pl.Project]
-	body := map[string]any{
-		"id": pl.ID, "iid": pl.IID, "project_id": pl.Project, "status": pl.Status, "source": pl.Source, "ref": pl.gitRef(), "tag": pl.Tag, "sha": pl.SHA,
-		"before_sha": pl.BeforeSHA, "web_url": s.cfg.ExternalURL + "/" + p.Path + "/-/pipelines/" + id(pl.ID), "user": s.userJSON(s.user(pl.User)),
-		"created_at": pl.CreatedAt, "updated_at": pl.UpdatedAt, "started_at": pl.StartedAt, "finished_at": pl.FinishedAt, "yaml_errors": nil, "name": nil,
-		"duration": nil, "queued_duration": nil, "coverage": nil, "committed_at": nil,
-	}
-	if pl.YAMLErrors != "" {
-		body["yaml_errors"] = pl.YAMLErrors
-	}
-	if pl.Name != "" {
-		body["name"] = pl.Name
-	}
-	if pl.StartedAt != nil && pl.FinishedAt != nil {
-		body["duration"] = int64(pl.FinishedAt.Sub(*pl.StartedAt).Seconds())
-	}
-	return body
-}
-
-func (s *Server) jobJSON(j *job) map[string]any {
-	p, pl := s.st.Projects[j.Project], s.st.Pipelines[j.Pipeline]
-	body := map[string]any{
-		"id": j.ID, "name": j.Definition.Name, "stage": j.Definition.Stage, "status": j.Status, "ref": pl.Ref, "tag": pl.Tag, "allow_failure": j.Definition.AllowFailure || j.Tolerated,
-		"created_at": j.CreatedAt, "started_at": j.StartedAt, "finished_at": j.FinishedAt, "erased_at": nil, "duration": nil, "queued_duration": nil, "coverage": nil,
-		"user": s.userJSON(s.user(j.User)), "web_url": s.cfg.ExternalURL + "/" + p.Path + "/-/jobs/" + id(j.ID), "archived": false, "source": pl.Source,
-		"pipeline": map[string]any{"id": pl.ID, "iid": pl.IID, "project_id": pl.Project, "status": pl.Status, "ref": pl.Ref, "sha": pl.SHA, "source": pl.Source},
-		"project":  map[string]any{"ci_job_token_scope_enabled": false}, "artifacts": []any{}, "tag_list": []string{}, "runner": nil, "runner_manager": nil,
-	}
-	if j.FailureReason != "" {
-		body["failure_reason"] = j.FailureReason
-	}
-	if j.StartedAt != nil {
-		until := s.now()
-		if j.FinishedAt != nil {
-			until = *j.FinishedAt
-		}
-		body["duration"] = until.Sub(*j.StartedAt).Seconds()
-		if j.QueuedAt != nil {
-			body["queued_duration"] = j.StartedAt.Sub(*j.QueuedAt).Seconds()
-		}
-	}
-	return body
 }
 
 // inputs reads the inputs of a pipeline: a map, as the API has it.
@@ -180,7 +135,7 @@ func (c *call) listPipelines() *failure {
 	all := sorted(c.s.st.Pipelines, func(pl *pipeline) bool {
 		return pl.Project == c.project.ID && is(q.Get("ref"), pl.gitRef()) && is(q.Get("sha"), pl.SHA) && is(q.Get("status"), pl.Status) && is(q.Get("source"), pl.Source)
 	})
-	return list(c, newestFirst(c, all), c.s.pipelineJSON)
+	return list(c, newestFirst(c, all), c.s.listedPipelineJSON)
 }
 
 func (c *call) latestPipeline() *failure {
@@ -189,7 +144,7 @@ func (c *call) latestPipeline() *failure {
 	if len(all) == 0 {
 		return notFound("")
 	}
-	return c.answer(c.s.pipelineJSON(all[len(all)-1]))
+	return c.answer(c.s.namedPipelineJSON(all[len(all)-1]))
 }
 
 func is(wanted, value string) bool { return wanted == "" || wanted == value }
@@ -207,7 +162,7 @@ func (c *call) namePipeline(pl *pipeline) *failure {
 		return fail(http.StatusBadRequest, map[string][]string{"name": {"is too long (maximum is 255 characters)"}})
 	}
 	pl.Name = text(p, "name")
-	return c.changed(c.s.pipelineJSON(pl))
+	return c.changed(c.s.namedPipelineJSON(pl))
 }
 
 // inScope says whether the request wants jobs of that state.

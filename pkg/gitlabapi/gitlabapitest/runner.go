@@ -244,6 +244,7 @@ func (s *Server) conclude(r *run, p *project, j *job, err error) {
 	if err == nil && o.code != nil {
 		bad = s.collect(j, dir, *o.code == 0)
 	}
+	archive := s.archiveSize(j)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	j = s.st.Jobs[j.ID]
@@ -264,7 +265,7 @@ func (s *Server) conclude(r *run, p *project, j *job, err error) {
 	for _, path := range []string{"env", "secrets.json", "spool", "gitconfig", "src"} {
 		_ = os.RemoveAll(s.jobDir(j, path))
 	}
-	j.Status, j.FailureReason, j.FinishedAt, j.TokenHash, j.PID, j.PIDStart = status, reason, ptr(s.now()), "", 0, ""
+	j.Status, j.FailureReason, j.FinishedAt, j.TokenHash, j.PID, j.PIDStart, j.Archive = status, reason, ptr(s.now()), "", 0, "", archive
 	if r.reason == "" {
 		j.ExitCode = o.code
 	}
