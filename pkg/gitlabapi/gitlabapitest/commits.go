@@ -80,15 +80,39 @@ func (c *call) createCommit() *failure {
 	if f != nil {
 		return f
 	}
-	made, err := c.s.commit(c.r.Context(), c.project, sha)
-	if err == nil && text(p, "stats") != "false" {
-		made.Stats, err = c.s.stats(c.r.Context(), c.project, sha)
-	}
-	if err != nil {
-		return failInternal(err)
+	made, f := c.commitDetail(sha, text(p, "stats") != "false")
+	if f != nil {
+		return f
 	}
 	reply(c.w, http.StatusCreated, made)
 	return nil
+}
+
+// commitDetail is a commit that was asked for by itself: with its project and what its newest pipeline says of it.
+type commitDetail struct {
+	commit
+	ProjectID    int64          `json:"project_id"`
+	Status       any            `json:"status"`
+	LastPipeline map[string]any `json:"last_pipeline"`
+}
+
+func (c *call) commitDetail(sha string, stats bool) (commitDetail, *failure) {
+	made, err := c.s.commit(c.r.Context(), c.project, sha)
+	if err == nil && stats {
+		made.Stats, err = c.s.stats(c.r.Context(), c.project, sha)
+	}
+	if err != nil {
+		return commitDetail{}, failInternal(err)
+	}
+	c.s.mu.Lock()
+	defer c.s.mu.Unlock()
+	detail := commitDetail{commit: made, ProjectID: c.project.ID}
+	all := sorted(c.s.st.Pipelines, func(pl *pipeline) bool { return pl.Project == c.project.ID && pl.SHA == sha })
+	if len(all) > 0 {
+		newest := all[len(all)-1]
+		detail.Status, detail.LastPipeline = newest.Status, c.s.basicPipelineJSON(newest)
+	}
+	return detail, nil
 }
 
 // isFilePath refuses what git would not take, and what would leave the tree.

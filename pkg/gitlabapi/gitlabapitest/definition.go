@@ -29,6 +29,8 @@ type definition struct {
 	Retry         retry               `json:"retry"`
 	Dotenv        []string            `json:"dotenv,omitempty"`
 	ArtifactsWhen string              `json:"artifacts_when,omitempty"`
+	ExpireIn      string              `json:"expire_in,omitempty"`
+	Tags          []string            `json:"tags,omitempty"`
 }
 
 type need struct {
@@ -188,7 +190,10 @@ func define(l listed, raw map[string]any, env map[string]string) definition {
 		d.Retry.Max = first(numbers(r))
 	}
 	artifacts := mapOf(raw["artifacts"])
-	d.ArtifactsWhen = text(artifacts, "when")
+	d.ArtifactsWhen, d.ExpireIn = text(artifacts, "when"), text(artifacts, "expire_in")
+	for _, tag := range texts(raw["tags"]) {
+		d.Tags = append(d.Tags, expand(tag, env))
+	}
 	for _, file := range texts(mapOf(artifacts["reports"])["dotenv"]) {
 		d.Dotenv = append(d.Dotenv, expand(file, env))
 	}

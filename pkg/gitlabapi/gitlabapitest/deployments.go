@@ -27,7 +27,7 @@ func (s *Server) deploymentJSON(d *deployment) map[string]any {
 	body := map[string]any{"id": d.ID, "iid": d.IID, "ref": d.Ref, "sha": d.SHA, "status": d.Status, "created_at": d.CreatedAt, "updated_at": d.UpdatedAt,
 		"finished_at": d.FinishedAt, "user": s.userJSON(s.user(d.User)), "deployable": nil}
 	if e := s.st.Environments[d.Environment]; e != nil {
-		body["environment"] = s.environmentJSON(e, false)
+		body["environment"] = s.basicEnvironmentJSON(e)
 	}
 	if j := s.st.Jobs[d.Job]; j != nil {
 		body["deployable"] = s.jobJSON(j)

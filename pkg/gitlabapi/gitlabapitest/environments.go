@@ -61,9 +61,15 @@ func (s *Server) environmentFor(p int64, e *jobEnvironment) *environment {
 	return env
 }
 
+// basicEnvironmentJSON is an environment as part of a deployment.
+func (s *Server) basicEnvironmentJSON(e *environment) map[string]any {
+	return map[string]any{"id": e.ID, "name": e.Name, "slug": slug(e.Name), "external_url": e.ExternalURL, "created_at": e.CreatedAt, "updated_at": e.UpdatedAt}
+}
+
 func (s *Server) environmentJSON(e *environment, last bool) map[string]any {
-	body := map[string]any{"id": e.ID, "name": e.Name, "slug": slug(e.Name), "external_url": e.ExternalURL, "description": e.Description,
-		"tier": e.Tier, "state": e.State, "created_at": e.CreatedAt, "updated_at": e.UpdatedAt, "auto_stop_at": e.AutoStopAt, "auto_stop_setting": "always"}
+	body := s.basicEnvironmentJSON(e)
+	body["description"], body["tier"], body["state"], body["auto_stop_at"], body["auto_stop_setting"] = e.Description, e.Tier, e.State, e.AutoStopAt, "always"
+	body["cluster_agent"], body["kubernetes_namespace"], body["flux_resource_path"] = nil, nil, nil // there are no agents here
 	if last {
 		all := sorted(s.st.Deployments, func(d *deployment) bool { return d.Environment == e.ID && d.Status == "success" })
 		if len(all) > 0 {

@@ -48,12 +48,9 @@ func (c *call) getCommit() *failure {
 	if err != nil {
 		return notFound("Commit")
 	}
-	made, err := c.s.commit(c.r.Context(), c.project, sha)
-	if err == nil && c.r.URL.Query().Get("stats") != "false" {
-		made.Stats, err = c.s.stats(c.r.Context(), c.project, sha)
-	}
-	if err != nil {
-		return failInternal(err)
+	made, f := c.commitDetail(sha, c.r.URL.Query().Get("stats") != "false")
+	if f != nil {
+		return f
 	}
 	return c.answer(made)
 }

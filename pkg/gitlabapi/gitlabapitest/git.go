@@ -178,29 +178,45 @@ type commit struct {
 	CommittedDate  string   `json:"committed_date"`
 	CreatedAt      string   `json:"created_at"`
 	WebURL         string   `json:"web_url"`
+
+	Trailers         map[string]string   `json:"trailers"`
+	ExtendedTrailers map[string][]string `json:"extended_trailers"`
 }
 
 // commits reads up to limit commits from a revision on.
 func (s *Server) commits(ctx context.Context, p *project, revision string, limit int, paths ...string) ([]commit, error) {
-	args := []string{"log", fmt.Sprintf("--max-count=%d", limit), "--format=%H%x00%P%x00%an%x00%ae%x00%aI%x00%cn%x00%ce%x00%cI%x00%B%x01", "--end-of-options", revision, "--"}
+	args := []string{"log", fmt.Sprintf("--max-count=%d", limit), "--format=%H%x00%P%x00%an%x00%ae%x00%aI%x00%cn%x00%ce%x00%cI%x00%(trailers:only=true,unfold=true)%x00%B%x01", "--end-of-options", revision, "--"}
 	out, err := git(ctx, s.repository(p), nil, nil, append(args, paths...)...)
 	if err != nil {
 		return nil, err
 	}
 	var list []commit
 	for _, record := range strings.Split(out, "\x01") {
-		f := strings.SplitN(strings.TrimLeft(record, "\n"), "\x00", 9)
-		if len(f) < 9 {
+		f := strings.SplitN(strings.TrimLeft(record, "\n"), "\x00", 10)
+		if len(f) < 10 {
 			continue
 		}
-		title, _, _ := strings.Cut(f[8], "\n")
+		title, _, _ := strings.Cut(f[9], "\n")
+		last, all := trailers(f[8])
 		list = append(list, commit{
 			ID: f[0], ShortID: f[0][:8], ParentIDs: strings.Fields(f[1]), AuthorName: f[2], AuthorEmail: f[3], AuthoredDate: f[4],
 			CommitterName: f[5], CommitterEmail: f[6], CommittedDate: f[7], CreatedAt: f[7], Title: title,
-			Message: strings.TrimRight(f[8], "\n") + "\n", WebURL: s.cfg.ExternalURL + "/" + p.Path + "/-/commit/" + f[0],
+			Message: strings.TrimRight(f[9], "\n") + "\n", WebURL: s.cfg.ExternalURL + "/" + p.Path + "/-/commit/" + f[0],
+			Trailers: last, ExtendedTrailers: all,
 		})
 	}
 	return list, nil
+}
+
+// trailers reads the lines that git takes for trailers: the last of each key, and all of them.
+func trailers(lines string) (map[string]string, map[string][]string) {
+	last, all := map[string]string{}, map[string][]string{}
+	for _, line := range strings.Split(lines, "\n") {
+		if key, value, ok := strings.Cut(line, ": "); ok {
+			last[key], all[key] = value, append(all[key], value)
+		}
+	}
+	return last, all
 }
 
 func (s *Server) commit(ctx context.Context, p *project, sha string) (commit, error) {

@@ -42,6 +42,18 @@ func (s *Server) branchMoved(p *project, branch, sha string) []*mergeRequest {
 	return sources
 }
 
+// changedFiles counts the files in which two commits differ.
+func (s *Server) changedFiles(p *project, base, head string) int {
+	if base == "" {
+		return 0
+	}
+	out, err := git(s.ctx, s.repository(p), nil, nil, "diff", "--name-only", "-z", base, head, "--")
+	if err != nil {
+		return 0
+	}
+	return strings.Count(out, "\x00")
+}
+
 // recheck sets the check of a request going, where its status is out of date; the caller holds the lock.
 func (s *Server) recheck(mr *mergeRequest) {
 	if mr.Status != "unchecked" || mr.State != "opened" || s.closed {
@@ -54,10 +66,11 @@ func (s *Server) recheck(mr *mergeRequest) {
 	go func() {
 		defer s.work.Done()
 		status, base := s.mergeable(&copied, target, source)
+		changes := s.changedFiles(target, base, copied.SHA)
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if mr.Status == "checking" && mr.SHA == copied.SHA {
-			mr.Status, mr.BaseSHA = status, base
+			mr.Status, mr.BaseSHA, mr.Changes = status, base, changes
 			if mr.PreparedAt == nil {
 				mr.PreparedAt = ptr(s.now())
 			}

@@ -24,6 +24,7 @@ type mergeRequest struct {
 	State         string     `json:"state"`
 	SHA           string     `json:"sha"`
 	BaseSHA       string     `json:"base_sha"`
+	Changes       int        `json:"changes"`      // how many files differ from the base
 	Status        string     `json:"merge_status"` // unchecked | checking | can_be_merged | cannot_be_merged
 	Squash        bool       `json:"squash"`
 	RemoveSource  bool       `json:"remove_source"`
@@ -158,11 +159,15 @@ func (s *Server) mergeRequestDetails(c *call, mr *mergeRequest) map[string]any {
 	u := c.person()
 	body["subscribed"], body["merge_error"], body["first_contribution"] = mr.Author == u.ID, nil, false
 	body["user"] = map[string]any{"can_merge": s.st.Projects[mr.Project].mayMerge(u, mr.Target)}
-	body["pipeline"], body["head_pipeline"], body["diff_refs"] = nil, nil, nil
+	body["pipeline"], body["head_pipeline"], body["diff_refs"], body["changes_count"] = nil, nil, nil, nil
+	// Which deployment brought a request to production, nobody here follows.
+	body["latest_build_started_at"], body["latest_build_finished_at"], body["first_deployed_to_production_at"] = nil, nil, nil
 	if pl := s.headPipeline(mr); pl != nil {
-		body["pipeline"], body["head_pipeline"] = s.pipelineJSON(pl), s.pipelineJSON(pl)
+		body["pipeline"], body["head_pipeline"] = s.basicPipelineJSON(pl), s.pipelineJSON(pl)
+		body["latest_build_started_at"], body["latest_build_finished_at"] = pl.StartedAt, pl.FinishedAt
 	}
 	if mr.BaseSHA != "" {
+		body["changes_count"] = fmt.Sprint(mr.Changes)
 		body["diff_refs"] = map[string]any{"base_sha": mr.BaseSHA, "head_sha": mr.SHA, "start_sha": mr.BaseSHA}
 	}
 	return body
@@ -335,7 +340,7 @@ func (c *call) listMergeRequestPipelines(mr *mergeRequest) *failure {
 		return pl.MergeRequest == mr.ID || pl.MergeRequest == 0 && !pl.Tag && pl.Project == mr.SourceProject && pl.Ref == mr.Source && pl.SHA == mr.SHA
 	})
 	slices.Reverse(all)
-	return list(c, all, c.s.pipelineJSON)
+	return list(c, all, c.s.basicPipelineJSON)
 }
 
 // createMergeRequestPipeline runs a fork's commits in the parent where the caller may, as a person decides to.

@@ -1,9 +1,12 @@
 package gitlabapitest
 
 import (
+	"crypto/md5"
+	"crypto/sha1"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"hash"
 	"io"
 	"net/http"
 	"os"
@@ -45,8 +48,8 @@ func (c *call) putPackageFile() *failure {
 		return failInternal(err)
 	}
 	defer os.Remove(tmp.Name())
-	sum := sha256.New()
-	size, err := io.Copy(io.MultiWriter(tmp, sum), c.r.Body)
+	sums := [3]hash.Hash{sha256.New(), sha1.New(), md5.New()}
+	size, err := io.Copy(io.MultiWriter(tmp, sums[0], sums[1], sums[2]), c.r.Body)
 	err = errors.Join(err, tmp.Close())
 	if err != nil {
 		return failInternal(err)
@@ -57,7 +60,10 @@ func (c *call) putPackageFile() *failure {
 	if made == nil {
 		made = &pkg{ID: c.s.st.next("package"), Project: c.project.ID, Name: name, Version: version, CreatedAt: c.s.now()}
 	}
-	f := pkgFile{ID: c.s.st.next("package_file"), Name: file, Size: size, SHA256: hex.EncodeToString(sum.Sum(nil)), CreatedAt: c.s.now()}
+	f := pkgFile{ID: c.s.st.next("package_file"), Name: file, Size: size, SHA256: sumOf(sums[0]), SHA1: sumOf(sums[1]), MD5: sumOf(sums[2]), CreatedAt: c.s.now()}
+	if j := c.caller.job; j != nil {
+		f.Pipeline = j.Pipeline
+	}
 	if err := os.Rename(tmp.Name(), c.s.path("packages", id(f.ID))); err != nil {
 		return failInternal(err)
 	}
@@ -65,16 +71,51 @@ func (c *call) putPackageFile() *failure {
 	made.Files = append(made.Files, f) // the same name again is a further file: the newest is served
 	c.s.save()
 	if c.r.URL.Query().Get("select") == "package_file" {
-		reply(c.w, http.StatusCreated, fileJSON(made, f))
+		body := c.s.fileJSON(made, f)
+		body["file"], body["updated_at"] = map[string]any{"url": nil}, f.CreatedAt
+		reply(c.w, http.StatusCreated, body)
 		return nil
 	}
 	reply(c.w, http.StatusCreated, map[string]string{"message": "201 Created"})
 	return nil
 }
 
-func fileJSON(p *pkg, f pkgFile) map[string]any {
-	return map[string]any{"id": f.ID, "package_id": p.ID, "file_name": f.Name, "size": f.Size, "file_sha256": f.SHA256,
-		"file": map[string]any{"url": nil}, "created_at": f.CreatedAt, "updated_at": f.CreatedAt}
+func sumOf(h hash.Hash) string { return hex.EncodeToString(h.Sum(nil)) }
+
+func (s *Server) fileJSON(p *pkg, f pkgFile) map[string]any {
+	body := map[string]any{"id": f.ID, "package_id": p.ID, "file_name": f.Name, "size": f.Size, "file_md5": f.MD5, "file_sha1": f.SHA1, "file_sha256": f.SHA256, "created_at": f.CreatedAt}
+	if by := s.publishers(f); len(by) > 0 {
+		body["pipelines"] = by
+	}
+	return body
+}
+
+// publishers are the pipelines whose jobs have published files, each once; of what a person published, none.
+func (s *Server) publishers(files ...pkgFile) []map[string]any {
+	var out []map[string]any
+	seen := map[int64]bool{}
+	for _, f := range files {
+		if pl := s.st.Pipelines[f.Pipeline]; pl != nil && !seen[pl.ID] {
+			seen[pl.ID] = true
+			body := s.basicPipelineJSON(pl)
+			body["user"] = s.userJSON(s.user(pl.User))
+			out = append(out, body)
+		}
+	}
+	return out
+}
+
+func (c *call) packageJSON(p *pkg) map[string]any {
+	links := map[string]any{"web_path": "/" + c.project.Path + "/-/packages/" + id(p.ID)}
+	if c.person().atLeast(maintainer) {
+		links["delete_api_path"] = c.s.cfg.ExternalURL + "/api/v4/projects/" + id(c.project.ID) + "/packages/" + id(p.ID)
+	}
+	body := map[string]any{"id": p.ID, "name": p.Name, "version": p.Version, "package_type": "generic", "status": "default", "created_at": p.CreatedAt,
+		"last_downloaded_at": nil, "_links": links, "tags": []any{}}
+	if by := c.s.publishers(p.Files...); len(by) > 0 {
+		body["pipeline"], body["pipelines"] = by[0], by
+	}
+	return body
 }
 
 func (c *call) getPackageFile() *failure {
@@ -114,10 +155,7 @@ func (c *call) listPackages() *failure {
 	if q.Get("sort") == "desc" {
 		slices.Reverse(all)
 	}
-	return list(c, all, func(p *pkg) map[string]any {
-		return map[string]any{"id": p.ID, "name": p.Name, "version": p.Version, "package_type": "generic", "status": "default", "created_at": p.CreatedAt,
-			"_links": map[string]any{"web_path": "/" + c.project.Path + "/-/packages/" + id(p.ID)}, "tags": []any{}}
-	})
+	return list(c, all, c.packageJSON)
 }
 
 func (c *call) listPackageFiles() *failure {
@@ -125,5 +163,5 @@ func (c *call) listPackageFiles() *failure {
 	if f != nil {
 		return f
 	}
-	return list(c, p.Files, func(one pkgFile) map[string]any { return fileJSON(p, one) })
+	return list(c, p.Files, func(one pkgFile) map[string]any { return c.s.fileJSON(p, one) })
 }

@@ -49,7 +49,7 @@ func (s *Server) newPipeline(ctx context.Context, q request) (*pipeline, error) 
 	}
 	s.mu.Lock()
 	pl := &pipeline{
-		ID: s.st.next("pipeline"), IID: s.st.next("pipeline/" + id(q.project.ID)), Project: q.project.ID, Ref: q.ref, Tag: q.tag, SHA: q.sha,
+		ID: s.st.next("pipeline"), IID: s.st.next("pipeline/" + id(q.project.ID)), Project: q.project.ID, Ref: q.ref, Tag: q.tag, SHA: q.sha, Commit: made,
 		BeforeSHA: q.before, Source: q.source, User: q.user, Variables: q.variables, Schedule: q.schedule, Status: "created", CreatedAt: s.now(), UpdatedAt: s.now(),
 	}
 	if q.merge != nil {

@@ -212,6 +212,41 @@ func TestCancelEndsTheProcesses(t *testing.T) {
 	}
 }
 
+// What a job has put out of its process group ends with it all the same, as it would with a job's container.
+func TestDetachedProcessesEndWithTheirJob(t *testing.T) {
+	i := startWithRunner(t)
+	file := filepath.Join(t.TempDir(), "pid")
+	detach := "setsid bash -c 'echo $$ > " + file + "; exec sleep 300' >/dev/null 2>&1 &"
+	wait := "until [ -s " + file + " ]; do sleep 0.05; done"
+	i.push("nsflow/orders", map[string]string{".gitlab-ci.yml": "long:\n  script:\n    - |\n      " + detach + "\n      " + wait + "\n      [ $CI_PIPELINE_SOURCE = push ] || sleep 300\n"})
+	gone := func(what string) {
+		t.Helper()
+		pid, _ := strconv.Atoi(strings.TrimSpace(i.waitFor(file)))
+		if pid == 0 || startTime(pid) != "" {
+			t.Errorf("%s: process %d is still there", what, pid)
+		}
+		if err := os.Remove(file); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pl := i.latest(77)
+	i.follow(pl.ID, nil)
+	if j := i.jobs(77, pl.ID)["long"]; j.Status != "success" {
+		t.Fatalf("%s\n%s", j.Status, i.log(77, j.ID))
+	}
+	gone("the job has ended")
+	pl2, _, err := i.client.Pipelines.CreatePipeline(77, &gitlab.CreatePipelineOptions{Ref: gitlab.Ptr("main")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	i.waitFor(file)
+	if _, _, err := i.client.Pipelines.CancelPipelineBuild(77, pl2.ID); err != nil {
+		t.Fatal(err)
+	}
+	i.follow(pl2.ID, nil)
+	gone("the job was cancelled")
+}
+
 func TestIncludeWithInputs(t *testing.T) {
 	i := startWithRunner(t)
 	i.push("slipway/slipway", map[string]string{"ci-templates/deploy.yml": `

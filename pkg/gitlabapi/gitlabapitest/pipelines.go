@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -16,8 +17,8 @@ func pipelineEndpoints() []endpoint {
 		{"POST", "/projects/:id/pipeline", false, developer, (*call).createPipeline},
 		{"POST", "/projects/:id/trigger/pipeline", true, 0, (*call).triggerPipeline},
 		{"GET", pipelines, false, 0, locked((*call).listPipelines)},
-		{"GET", pipelines + "/latest", false, 0, locked((*call).latestPipeline)},
-		{"GET", pipelines + "/:pipeline", false, 0, with((*call).pipeline, func(c *call, pl *pipeline) *failure { return c.answer(c.s.pipelineJSON(pl)) })},
+		{"GET", pipelines + "/latest", false, 0, (*call).latestPipeline},
+		{"GET", pipelines + "/:pipeline", false, 0, with((*call).pipeline, func(c *call, pl *pipeline) *failure { return c.answer(c.s.namedPipelineJSON(pl)) })},
 		{"GET", pipelines + "/:pipeline/jobs", false, 0, with((*call).pipeline, (*call).listJobs)},
 		{"POST", pipelines + "/:pipeline/cancel", false, developer, with((*call).pipeline, (*call).cancelPipeline)},
 		{"POST", pipelines + "/:pipeline/retry", false, developer, with((*call).pipeline, (*call).retryPipeline)},
@@ -30,51 +31,6 @@ func pipelineEndpoints() []endpoint {
 		{"POST", jobs + "/:job/retry", false, developer, withRunnableJob((*call).retryJob)},
 		{"POST", jobs + "/:job/cancel", false, developer, withRunnableJob((*call).cancelJob)},
 	}
-}
-
-func (s *Server) pipelineJSON(pl *pipeline) map[string]any {
-	p := s.st.Projects[pl.Project]
-	body := map[string]any{
-		"id": pl.ID, "iid": pl.IID, "project_id": pl.Project, "status": pl.Status, "source": pl.Source, "ref": pl.gitRef(), "tag": pl.Tag, "sha": pl.SHA,
-		"before_sha": pl.BeforeSHA, "web_url": s.cfg.ExternalURL + "/" + p.Path + "/-/pipelines/" + id(pl.ID), "user": s.userJSON(s.user(pl.User)),
-		"created_at": pl.CreatedAt, "updated_at": pl.UpdatedAt, "started_at": pl.StartedAt, "finished_at": pl.FinishedAt, "yaml_errors": nil, "name": nil,
-		"duration": nil, "queued_duration": nil, "coverage": nil, "committed_at": nil,
-	}
-	if pl.YAMLErrors != "" {
-		body["yaml_errors"] = pl.YAMLErrors
-	}
-	if pl.Name != "" {
-		body["name"] = pl.Name
-	}
-	if pl.StartedAt != nil && pl.FinishedAt != nil {
-		body["duration"] = int64(pl.FinishedAt.Sub(*pl.StartedAt).Seconds())
-	}
-	return body
-}
-
-func (s *Server) jobJSON(j *job) map[string]any {
-	p, pl := s.st.Projects[j.Project], s.st.Pipelines[j.Pipeline]
-	body := map[string]any{
-		"id": j.ID, "name": j.Definition.Name, "stage": j.Definition.Stage, "status": j.Status, "ref": pl.Ref, "tag": pl.Tag, "allow_failure": j.Definition.AllowFailure || j.Tolerated,
-		"created_at": j.CreatedAt, "started_at": j.StartedAt, "finished_at": j.FinishedAt, "erased_at": nil, "duration": nil, "queued_duration": nil, "coverage": nil,
-		"user": s.userJSON(s.user(j.User)), "web_url": s.cfg.ExternalURL + "/" + p.Path + "/-/jobs/" + id(j.ID), "archived": false, "source": pl.Source,
-		"pipeline": map[string]any{"id": pl.ID, "iid": pl.IID, "project_id": pl.Project, "status": pl.Status, "ref": pl.Ref, "sha": pl.SHA, "source": pl.Source},
-		"project":  map[string]any{"ci_job_token_scope_enabled": false}, "artifacts": []any{}, "tag_list": []string{}, "runner": nil, "runner_manager": nil,
-	}
-	if j.FailureReason != "" {
-		body["failure_reason"] = j.FailureReason
-	}
-	if j.StartedAt != nil {
-		until := s.now()
-		if j.FinishedAt != nil {
-			until = *j.FinishedAt
-		}
-		body["duration"] = until.Sub(*j.StartedAt).Seconds()
-		if j.QueuedAt != nil {
-			body["queued_duration"] = j.StartedAt.Sub(*j.QueuedAt).Seconds()
-		}
-	}
-	return body
 }
 
 // inputs reads the inputs of a pipeline: a map, as the API has it.
@@ -175,21 +131,72 @@ func (c *call) makePipeline(p map[string]any, source string, by int64) *failure 
 	return nil
 }
 
+// listPipelines takes all of the documented parameters, and refuses values that they do not have.
 func (c *call) listPipelines() *failure {
 	q := c.r.URL.Query()
+	for key, values := range map[string]string{"scope": "running pending finished branches tags", "order_by": "id status ref updated_at user_id", "sort": "asc desc", "yaml_errors": "true false"} {
+		if q.Get(key) != "" && !slices.Contains(strings.Fields(values), q.Get(key)) {
+			return failKey(http.StatusBadRequest, "error", key+" does not have a valid value")
+		}
+	}
+	for _, key := range []string{"updated_after", "updated_before", "created_after", "created_before"} {
+		if _, err := time.Parse(time.RFC3339, q.Get(key)); q.Get(key) != "" && err != nil {
+			return failKey(http.StatusBadRequest, "error", key+" is invalid")
+		}
+	}
+	newest := map[string]int64{} // of each ref
+	for _, pl := range c.s.st.Pipelines {
+		if pl.Project == c.project.ID {
+			newest[pl.gitRef()] = max(newest[pl.gitRef()], pl.ID)
+		}
+	}
 	all := sorted(c.s.st.Pipelines, func(pl *pipeline) bool {
-		return pl.Project == c.project.ID && is(q.Get("ref"), pl.gitRef()) && is(q.Get("sha"), pl.SHA) && is(q.Get("status"), pl.Status) && is(q.Get("source"), pl.Source)
+		return pl.Project == c.project.ID && is(q.Get("ref"), pl.gitRef()) && is(q.Get("sha"), pl.SHA) && is(q.Get("status"), pl.Status) && is(q.Get("source"), pl.Source) &&
+			is(q.Get("name"), pl.Name) && is(q.Get("username"), c.s.user(pl.User).Login) && is(q.Get("yaml_errors"), strconv.FormatBool(pl.YAMLErrors != "")) &&
+			within(&pl.UpdatedAt, q.Get("updated_after"), q.Get("updated_before")) && within(&pl.CreatedAt, q.Get("created_after"), q.Get("created_before")) &&
+			pl.inScope(q.Get("scope"), newest)
 	})
-	return list(c, newestFirst(c, all), c.s.pipelineJSON)
+	slices.SortStableFunc(all, func(a, b *pipeline) int {
+		switch q.Get("order_by") {
+		case "status":
+			return cmp.Compare(a.Status, b.Status)
+		case "ref":
+			return cmp.Compare(a.gitRef(), b.gitRef())
+		case "updated_at":
+			return a.UpdatedAt.Compare(b.UpdatedAt)
+		case "user_id":
+			return cmp.Compare(a.User, b.User)
+		}
+		return 0
+	})
+	return list(c, newestFirst(c, all), c.s.listedPipelineJSON)
 }
 
+// inScope says whether a list of that scope has the pipeline: branches and tags have the newest one of each.
+func (pl *pipeline) inScope(scope string, newest map[string]int64) bool {
+	switch scope {
+	case "":
+		return true
+	case "finished":
+		return slices.Contains([]string{"success", "failed", "canceled"}, pl.Status)
+	case "branches", "tags":
+		return pl.MergeRequest == 0 && pl.Tag == (scope == "tags") && newest[pl.gitRef()] == pl.ID
+	}
+	return pl.Status == scope
+}
+
+// latestPipeline is the newest one of the commit that the ref is at. Where there is none, GitLab checks the right to
+// read it all the same, and so refuses.
 func (c *call) latestPipeline() *failure {
 	ref := cmp.Or(c.r.URL.Query().Get("ref"), c.project.DefaultBranch)
-	all := sorted(c.s.st.Pipelines, func(pl *pipeline) bool { return pl.Project == c.project.ID && pl.gitRef() == ref })
-	if len(all) == 0 {
-		return notFound("")
+	sha, err := c.s.commitish(c.r.Context(), c.project, ref)
+	c.s.mu.Lock()
+	defer c.s.mu.Unlock()
+	all := sorted(c.s.st.Pipelines, func(pl *pipeline) bool { return pl.Project == c.project.ID && pl.gitRef() == ref && pl.SHA == sha })
+	if err != nil || len(all) == 0 {
+		return fail(http.StatusForbidden, "403 Forbidden")
 	}
-	return c.answer(c.s.pipelineJSON(all[len(all)-1]))
+	return c.answer(c.s.namedPipelineJSON(all[len(all)-1]))
 }
 
 func is(wanted, value string) bool { return wanted == "" || wanted == value }
@@ -207,7 +214,7 @@ func (c *call) namePipeline(pl *pipeline) *failure {
 		return fail(http.StatusBadRequest, map[string][]string{"name": {"is too long (maximum is 255 characters)"}})
 	}
 	pl.Name = text(p, "name")
-	return c.changed(c.s.pipelineJSON(pl))
+	return c.changed(c.s.namedPipelineJSON(pl))
 }
 
 // inScope says whether the request wants jobs of that state.

@@ -1,6 +1,7 @@
 package gitlabapitest
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -38,7 +39,7 @@ func TestPipelinesAreNamedRetriedAndFound(t *testing.T) {
 		t.Errorf("%d jobs", len(all))
 	}
 	_, resp, err = c.Pipelines.GetLatestPipeline(77, &gitlab.GetLatestPipelineOptions{Ref: str("nowhere")})
-	refused(t, "the latest of nothing", resp, err, 404, "404")
+	refused(t, "the latest of nothing", resp, err, 403, "403 Forbidden")
 	i.control("PUT", "limits", map[string]any{"pipelines_create": limit{Requests: 1, Seconds: 60}})
 	create := func() (*gitlab.Pipeline, *gitlab.Response, error) {
 		return c.Pipelines.CreatePipeline(77, &gitlab.CreatePipelineOptions{Ref: str("main")})
@@ -107,5 +108,91 @@ func TestUnknownParametersArePassedOver(t *testing.T) {
 	}
 	if code, _, body := i.raw("POST", "/api/v4/projects/77/freeze_periods", `{"freeze_start":`, "PRIVATE-TOKEN", adminToken); code != 400 || !strings.Contains(body, "Problems parsing JSON") {
 		t.Errorf("half a body: %d %s", code, body)
+	}
+}
+
+// The latest pipeline is of the commit that the ref is at now, and of no other one.
+func TestLatestPipelineIsOfTheLatestCommit(t *testing.T) {
+	i := startWithRunner(t)
+	dir := i.push("nsflow/orders", map[string]string{".gitlab-ci.yml": "a: {script: ['true'], when: manual, allow_failure: false}\n"})
+	c := i.client
+	first := must[*gitlab.Pipeline](t)(c.Pipelines.GetLatestPipeline(77, nil))
+	i.add(dir, map[string]string{"b": "b"}, "second")
+	mustGit(t, dir, "push", "--quiet", "-o", "ci.skip", "origin", "HEAD")
+	_, resp, err := c.Pipelines.GetLatestPipeline(77, nil)
+	refused(t, "the latest of a commit that has none", resp, err, 403, "403 Forbidden")
+	second := must[*gitlab.Pipeline](t)(c.Pipelines.CreatePipeline(77, &gitlab.CreatePipelineOptions{Ref: gitlab.Ptr("main")}))
+	if latest := must[*gitlab.Pipeline](t)(c.Pipelines.GetLatestPipeline(77, nil)); latest.ID != second.ID || latest.SHA == first.SHA {
+		t.Errorf("the latest pipeline is %d of %s, not %d", latest.ID, latest.SHA, second.ID)
+	}
+}
+
+// Every documented parameter of the list is obeyed, and a value that it cannot have refused.
+func TestPipelinesAreFilteredAndSorted(t *testing.T) {
+	i := startWithRunner(t)
+	i.push("nsflow/orders", map[string]string{".gitlab-ci.yml": "a: {script: ['true'], when: manual, allow_failure: false}\n"})
+	c, str := i.client, gitlab.Ptr[string]
+	old := must[*gitlab.Pipeline](t)(c.Pipelines.GetLatestPipeline(77, nil))
+	must[*gitlab.Branch](t)(c.Branches.CreateBranch(77, &gitlab.CreateBranchOptions{Branch: str("other"), Ref: str("main")}))
+	made := must[*gitlab.Pipeline](t)(c.Pipelines.CreatePipeline(77, &gitlab.CreatePipelineOptions{Ref: str("main")}))
+	must[*gitlab.Pipeline](t)(c.Pipelines.UpdatePipelineMetadata(77, made.ID, &gitlab.UpdatePipelineMetadataOptions{Name: str("orders 1.2.3")}))
+	must[*gitlab.Pipeline](t)(c.Pipelines.CancelPipelineBuild(77, old.ID))
+	all := must[[]*gitlab.PipelineInfo](t)(c.Pipelines.ListProjectPipelines(77, nil))
+	for query, want := range map[string]func(*gitlab.PipelineInfo) bool{
+		"scope=finished":                      func(pl *gitlab.PipelineInfo) bool { return pl.Status == "canceled" },
+		"scope=running":                       func(pl *gitlab.PipelineInfo) bool { return false },
+		"scope=tags":                          func(pl *gitlab.PipelineInfo) bool { return false },
+		"scope=branches&ref=main":             func(pl *gitlab.PipelineInfo) bool { return pl.ID == made.ID },
+		"name=orders+1.2.3":                   func(pl *gitlab.PipelineInfo) bool { return pl.ID == made.ID },
+		"username=dora":                       func(pl *gitlab.PipelineInfo) bool { return false },
+		"username=root":                       func(pl *gitlab.PipelineInfo) bool { return true },
+		"updated_before=2001-01-01T00:00:00Z": func(pl *gitlab.PipelineInfo) bool { return false },
+		"updated_after=2001-01-01T00:00:00Z":  func(pl *gitlab.PipelineInfo) bool { return true },
+		"created_before=2001-01-01T00:00:00Z": func(pl *gitlab.PipelineInfo) bool { return false },
+		"yaml_errors=true":                    func(pl *gitlab.PipelineInfo) bool { return false },
+	} {
+		var wanted, got []int64
+		for _, pl := range all {
+			if want(pl) {
+				wanted = append(wanted, pl.ID)
+			}
+		}
+		for one := range each(i.asked("GET", "/api/v4/projects/77/pipelines?"+query, "", query)) {
+			got = append(got, number(mapOf(one), "id"))
+		}
+		if !slices.Equal(got, wanted) {
+			t.Errorf("%s: %v, not %v", query, got, wanted)
+		}
+	}
+	first := func(query string) int64 {
+		for one := range each(i.asked("GET", "/api/v4/projects/77/pipelines?"+query, "", query)) {
+			return number(mapOf(one), "id")
+		}
+		return 0
+	}
+	if got := first("order_by=updated_at"); got != old.ID {
+		t.Errorf("the pipeline that changed last is %d, not %d", got, old.ID)
+	}
+	for _, query := range []string{"scope=all", "order_by=name", "sort=up", "updated_after=yesterday"} {
+		if code, _, body := i.raw("GET", "/api/v4/projects/77/pipelines?"+query, "", "PRIVATE-TOKEN", adminToken); code != 400 {
+			t.Errorf("%s: %d %s", query, code, body)
+		}
+	}
+}
+
+// A branch is merged where the default branch has all of it, and more.
+func TestMergedBranches(t *testing.T) {
+	i := start(t)
+	dir := i.push("nsflow/orders", map[string]string{"README.md": "x\n"})
+	c := i.client
+	must[*gitlab.Branch](t)(c.Branches.CreateBranch(77, &gitlab.CreateBranchOptions{Branch: gitlab.Ptr("behind"), Ref: gitlab.Ptr("main")}))
+	i.add(dir, map[string]string{"c": "c"}, "second")
+	mustGit(t, dir, "push", "--quiet", "origin", "HEAD")
+	must[*gitlab.Branch](t)(c.Branches.CreateBranch(77, &gitlab.CreateBranchOptions{Branch: gitlab.Ptr("same"), Ref: gitlab.Ptr("main")}))
+	i.branchWith(c, 77, "ahead", "b", "two\n")
+	for branch, want := range map[string]bool{"behind": true, "same": false, "ahead": false, "main": false} {
+		if b := must[*gitlab.Branch](t)(c.Branches.GetBranch(77, branch)); b.Merged != want {
+			t.Errorf("%s is merged: %v", branch, b.Merged)
+		}
 	}
 }

@@ -1,9 +1,11 @@
 package gitlabapitest
 
 import (
+	"bytes"
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
 // stat reads the fields of /proc/PID/stat after the command name: state first, then the parent and the group.
@@ -42,3 +44,46 @@ func groupLives(group int) bool {
 	}
 	return false
 }
+
+// jobMark is the variable by which a job's processes are known, also those that have left its process group.
+const jobMark = "SLIPWAY_GITLAB_JOB"
+
+// marked are the processes that have begun with an entry in their environment, but for zombies.
+func marked(entry string) []int {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil
+	}
+	var out []int
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil || pid == os.Getpid() {
+			continue
+		}
+		environ, err := os.ReadFile("/proc/" + e.Name() + "/environ")
+		if err == nil && bytes.Contains(append([]byte{0}, environ...), []byte("\x00"+entry+"\x00")) && startTime(pid) != "" {
+			out = append(out, pid)
+		}
+	}
+	return out
+}
+
+// signal reaches a job's process group, and those of its processes that have left it.
+func (r *run) signal(sig syscall.Signal) {
+	_ = syscall.Kill(-r.pid, sig)
+	for _, pid := range marked(r.mark) {
+		if f := stat(strconv.Itoa(pid)); len(f) > 2 && f[2] != strconv.Itoa(r.pid) {
+			_ = syscall.Kill(pid, sig)
+		}
+	}
+}
+
+// killMarked ends what is left of a job whose process group may be another's by now.
+func (r *run) killMarked() {
+	for _, pid := range marked(r.mark) {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
+}
+
+// lives says whether any process of a job is left.
+func (r *run) lives() bool { return groupLives(r.pid) || len(marked(r.mark)) > 0 }

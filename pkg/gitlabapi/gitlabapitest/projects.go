@@ -43,7 +43,7 @@ func (s *Server) userJSON(u user) map[string]any {
 
 func (c *call) currentUser() *failure {
 	u := *c.caller.user
-	body := c.s.userJSON(u)
+	body := c.s.profileJSON(u)
 	body["email"], body["is_admin"] = u.Email, u.Admin
 	reply(c.w, http.StatusOK, body)
 	return nil

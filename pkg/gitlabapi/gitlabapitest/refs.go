@@ -65,14 +65,25 @@ func (c *call) ref(prefix, param, what string) (named, *failure) {
 
 func (c *call) branchJSON(one named) (map[string]any, error) {
 	made, err := c.s.commit(c.r.Context(), c.project, one.sha)
+	merged := c.merged(one)
 	c.s.mu.Lock()
 	defer c.s.mu.Unlock()
 	developers := user{User: User{AccessLevel: developer}}
 	return map[string]any{
 		"name": one.name, "commit": made, "protected": c.project.protects(one.name, false), "default": one.name == c.project.DefaultBranch,
-		"merged": false, "can_push": c.project.mayPush(c.person(), one.name, false), "developers_can_push": c.project.mayPush(developers, one.name, false),
+		"merged": merged, "can_push": c.project.mayPush(c.person(), one.name, false), "developers_can_push": c.project.mayPush(developers, one.name, false),
 		"developers_can_merge": c.project.mayMerge(developers, one.name), "web_url": c.s.cfg.ExternalURL + "/" + c.project.Path + "/-/tree/" + one.name,
 	}, err
+}
+
+// merged says whether the default branch has all of a branch, and more: of one at the same commit GitLab does not say so.
+func (c *call) merged(one named) bool {
+	head, err := c.s.commitish(c.r.Context(), c.project, "refs/heads/"+c.project.DefaultBranch)
+	if err != nil || head == one.sha {
+		return false
+	}
+	_, err = git(c.r.Context(), c.s.repository(c.project), nil, nil, "merge-base", "--is-ancestor", one.sha, head)
+	return err == nil
 }
 
 func (c *call) tagJSON(one named) (map[string]any, error) {

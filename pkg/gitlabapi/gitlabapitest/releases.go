@@ -87,7 +87,17 @@ func (s *Server) releaseJSON(r *release) map[string]any {
 	return map[string]any{"tag_name": r.Tag, "name": r.Name, "description": r.Description, "created_at": r.CreatedAt, "released_at": r.ReleasedAt,
 		"upcoming_release": r.ReleasedAt.After(s.now()), "author": s.userJSON(s.user(r.Author)), "commit": r.Commit, "commit_path": "/" + p.Path + "/-/commit/" + r.SHA,
 		"tag_path": "/" + p.Path + "/-/tags/" + r.Tag, "assets": map[string]any{"count": len(links) + len(sources), "sources": sources, "links": links}, "evidences": []any{},
-		"_links": map[string]any{"self": base + "releases/" + url.PathEscape(r.Tag), "edit_url": base + "releases/" + url.PathEscape(r.Tag) + "/edit"}}
+		"_links": releaseLinks(base, url.PathEscape(r.Tag))}
+}
+
+func releaseLinks(base, tag string) map[string]any {
+	links := map[string]any{"self": base + "releases/" + tag, "edit_url": base + "releases/" + tag + "/edit"}
+	for key, of := range map[string]string{"opened_issues": "issues opened", "closed_issues": "issues closed", "opened_merge_requests": "merge_requests opened",
+		"closed_merge_requests": "merge_requests closed", "merged_merge_requests": "merge_requests merged"} {
+		kind, state, _ := strings.Cut(of, " ")
+		links[key+"_url"] = base + kind + "?release_tag=" + tag + "&scope=all&state=" + state
+	}
+	return links
 }
 
 func (s *Server) linkJSON(r *release) func(releaseLink) map[string]any {

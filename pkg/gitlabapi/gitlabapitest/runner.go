@@ -24,6 +24,7 @@ const grace = 10 * time.Second
 type run struct {
 	job     int64
 	pid     int
+	mark    string // the entry in its processes' environment
 	reason  string // why it was told to stop, if it was
 	secrets []string
 	done    chan struct{}
@@ -38,15 +39,14 @@ func (r *run) end(reason string) {
 	if r.pid == 0 {
 		return
 	}
-	pid := r.pid
-	_ = syscall.Kill(-pid, syscall.SIGTERM)
+	r.signal(syscall.SIGTERM)
 	go func() {
 		timer := time.NewTimer(grace)
 		defer timer.Stop()
 		select {
 		case <-r.done:
 		case <-timer.C:
-			_ = syscall.Kill(-pid, syscall.SIGKILL)
+			r.signal(syscall.SIGKILL)
 		}
 	}()
 }
@@ -69,7 +69,7 @@ func (s *Server) start(j *job) {
 		s.st.Environments[d.Environment].State = "available"
 	}
 	set := unless(s.settings(p, pl, environment), pl.Variables)
-	r := &run{job: j.ID, done: make(chan struct{})}
+	r := &run{job: j.ID, mark: s.markOf(j), done: make(chan struct{})}
 	s.running[j.ID] = r
 	producers := s.producers(j)
 	frozen, project := *j, *p // the goroutine reads them without the lock
@@ -105,6 +105,9 @@ func (s *Server) producers(j *job) []*job {
 	}
 	return list
 }
+
+// markOf is a job's mark: its folder, which no job of another server has.
+func (s *Server) markOf(j *job) string { return jobMark + "=" + s.jobDir(j) }
 
 func (s *Server) jobDir(j *job, elem ...string) string {
 	return filepath.Join(append([]string{s.buildDir(j.Pipeline), id(j.ID)}, elem...)...)
@@ -159,7 +162,7 @@ func (s *Server) execute(r *run, a attempt) error {
 	defer log.Close()
 	cmd := exec.Command(s.cfg.Runner.Command[0], s.ciLocalArgs(configFile, variables, j.Definition.Name, validated, "--no-color")...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, log, log
-	cmd.Env = append(s.cfg.jobEnviron(), "BASH_ENV="+s.jobDir(j, "env"),
+	cmd.Env = append(s.cfg.jobEnviron(), "BASH_ENV="+s.jobDir(j, "env"), r.mark,
 		"GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL="+s.jobDir(j, "gitconfig"), "GIT_TERMINAL_PROMPT=0") // a clean machine's git
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 
@@ -190,22 +193,25 @@ func (s *Server) execute(r *run, a attempt) error {
 	return nil
 }
 
-// reap waits until nothing of the job's process group is left: after a cancellation with patience, otherwise at once.
+// reap waits until nothing of the job is left: after a cancellation with patience, otherwise at once.
 func (s *Server) reap(ctx context.Context, r *run) {
 	s.mu.Lock()
 	told := r.reason != ""
 	s.mu.Unlock()
 	if !told {
-		_ = syscall.Kill(-r.pid, syscall.SIGKILL)
+		r.signal(syscall.SIGKILL)
 	}
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
-	for groupLives(r.pid) {
+	for r.lives() {
 		select {
 		case <-ctx.Done():
-			_ = syscall.Kill(-r.pid, syscall.SIGKILL)
+			r.signal(syscall.SIGKILL)
 			return
 		case <-tick.C:
+			if !told {
+				r.signal(syscall.SIGKILL) // what it has started since
+			}
 		}
 	}
 }
@@ -244,6 +250,7 @@ func (s *Server) conclude(r *run, p *project, j *job, err error) {
 	if err == nil && o.code != nil {
 		bad = s.collect(j, dir, *o.code == 0)
 	}
+	archive := s.archiveSize(j)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	j = s.st.Jobs[j.ID]
@@ -264,7 +271,7 @@ func (s *Server) conclude(r *run, p *project, j *job, err error) {
 	for _, path := range []string{"env", "secrets.json", "spool", "gitconfig", "src"} {
 		_ = os.RemoveAll(s.jobDir(j, path))
 	}
-	j.Status, j.FailureReason, j.FinishedAt, j.TokenHash, j.PID, j.PIDStart = status, reason, ptr(s.now()), "", 0, ""
+	j.Status, j.FailureReason, j.FinishedAt, j.TokenHash, j.PID, j.PIDStart, j.Archive = status, reason, ptr(s.now()), "", 0, "", archive
 	if r.reason == "" {
 		j.ExitCode = o.code
 	}
@@ -318,7 +325,7 @@ func (s *Server) adopt() {
 		}
 	}
 	for _, j := range sorted(s.st.Jobs, func(j *job) bool { return j.Status == "running" || j.Status == "canceling" }) {
-		r := &run{job: j.ID, pid: j.PID, done: make(chan struct{})}
+		r := &run{job: j.ID, pid: j.PID, mark: s.markOf(j), done: make(chan struct{})}
 		if data, err := os.ReadFile(s.jobDir(j, "secrets.json")); err == nil {
 			_ = json.Unmarshal(data, &r.secrets)
 		}
@@ -338,6 +345,8 @@ func (s *Server) adopt() {
 				s.reap(s.ctx, r)
 			} else if frozen.PID == 0 {
 				err = errors.New("the server stopped before the job began")
+			} else {
+				r.killMarked() // what it has left behind
 			}
 			s.conclude(r, p, &frozen, err)
 		}()

@@ -66,6 +66,7 @@ type pipeline struct {
 	Ref        string            `json:"ref"`
 	Tag        bool              `json:"tag"`
 	SHA        string            `json:"sha"`
+	Commit     commit            `json:"commit"` // of the SHA, as its jobs show it
 	BeforeSHA  string            `json:"before_sha"`
 	Source     string            `json:"source"`
 	User       int64             `json:"user"`
@@ -99,6 +100,7 @@ type job struct {
 	FailureReason string     `json:"failure_reason,omitempty"`
 	// Tolerated says that the job failed and was allowed to, by allow_failure or its exit codes.
 	Tolerated  bool       `json:"tolerated"`
+	Archive    int64      `json:"archive,omitempty"` // the size of its artifacts, zipped
 	Deployment int64      `json:"deployment,omitempty"`
 	CreatedAt  time.Time  `json:"created_at"`
 	QueuedAt   *time.Time `json:"queued_at"`
@@ -155,6 +157,9 @@ type pkgFile struct {
 	Name      string    `json:"name"`
 	Size      int64     `json:"size"`
 	SHA256    string    `json:"sha256"`
+	SHA1      string    `json:"sha1,omitempty"`
+	MD5       string    `json:"md5,omitempty"`
+	Pipeline  int64     `json:"pipeline,omitempty"` // whose job has published it
 	CreatedAt time.Time `json:"created_at"`
 }
 
