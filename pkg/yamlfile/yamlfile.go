@@ -54,6 +54,15 @@ func Parse(file string, raw []byte) ([]*Doc, error) {
 	return docs, nil
 }
 
+// Syntax returns where a file is no YAML, for files that another reader found
+// wrong: this one knows the column too.
+func Syntax(file string, raw []byte) Problems {
+	if _, err := parser.ParseBytes(raw, 0); err != nil {
+		return Problems{syntaxProblem(file, err)}
+	}
+	return nil
+}
+
 var position = regexp.MustCompile(`^\[(\d+):(\d+)\] ([^\n]*)`)
 
 func syntaxProblem(file string, err error) Problem {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -203,10 +204,55 @@ spec:
 `)
 	w.write("set/user/templates/thing.yaml", "apiVersion: "+group+"/v1\nkind: "+kind+"\nmetadata: {name: {{ .Release.Name }}}\n")
 	w.write("set/broken/templates/bad.yaml", "apiVersion: v1\nkind: Service\nmetadata: {name: broken}\nspec: {ports: []}\n")
+	// What can be found beforehand stops the set: 64, and nothing is touched.
+	calls := w.proxied()
 	_, log := w.run(64, "apply", "--releases", "set/releases.yaml", "--cluster", "nonprod")
-	for _, want := range []string{"user: revision 1 is deployed", "kind: revision 1 is deployed", "stopped: not released: it needs broken", "broken/templates/bad.yaml: Service " + w.namespace + "/broken: spec.ports"} {
+	w.holds(log, "2 are planned, 2 wait for what they need", "broken/templates/bad.yaml: Service "+w.namespace+"/broken: spec.ports", "hint: nothing was changed")
+	if m := calls.Mutating(); len(m) > 0 || w.statusesOf("kind") != "" {
+		t.Errorf("history of kind %q, calls %v", w.statusesOf("kind"), m)
+	}
+
+	// What is found in its turn does not: then 64 would say that nothing was changed.
+	set := w.read("set/releases.yaml")
+	w.write("set/releases.yaml", strings.Replace(set, "chart: {path: broken}", "chart: {path: broken}, needs: [kind]", 1))
+	_, log = w.run(6, "apply", "--releases", "set/releases.yaml", "--cluster", "nonprod")
+	w.holds(log, "1 are planned, 3 wait for what they need", "user: revision 1 is deployed", "kind: revision 1 is deployed", "stopped: not released: it needs broken",
+		"broken/templates/bad.yaml: Service "+w.namespace+"/broken: spec.ports", "hint: 2 of 4 releases were deployed: user, kind; run it again when the others are mended")
+	if strings.Contains(log, "nothing was changed") {
+		t.Errorf("the log says that nothing was changed:\n%s", log)
+	}
+
+	// Now that its needs are in place, it is found beforehand too.
+	_, log = w.run(64, "apply", "--releases", "set/releases.yaml", "--cluster", "nonprod")
+	w.holds(log, "3 are planned, 1 wait for what they need", "hint: nothing was changed")
+}
+
+// TestSetNamespaceThatStays: a release that is refused once its namespace was
+// made has changed something.
+func TestSetNamespaceThatStays(t *testing.T) {
+	w := newWorld(t)
+	name := w.namespace + "-new"
+	t.Cleanup(func() {
+		_ = w.client.CoreV1().Namespaces().Delete(context.Background(), name, metav1.DeleteOptions{})
+	})
+	w.write("set/releases.yaml", "apiVersion: slipway/v1\nkind: ReleaseSet\nreleases:\n  - {name: broken, namespace: "+name+", createNamespace: true, chart: {path: broken}}\n")
+	w.write("set/broken/Chart.yaml", "apiVersion: v2\nname: broken\nversion: 1.0.0\n")
+	w.write("set/broken/templates/bad.yaml", "apiVersion: v1\nkind: Service\nmetadata: {name: broken}\nspec: {ports: []}\n")
+	_, log := w.run(6, "apply", "--releases", "set/releases.yaml", "--cluster", "nonprod")
+	w.holds(log, "spec.ports", `hint: namespace "`+name+`" was made for it and stays`)
+	if strings.Contains(log, "nothing was changed") {
+		t.Errorf("the log says that nothing was changed:\n%s", log)
+	}
+	_, log = w.run(64, "apply", "--releases", "set/releases.yaml", "--cluster", "nonprod")
+	w.holds(log, "hint: nothing was changed")
+}
+
+// holds checks that a log tells something.
+func (w *world) holds(log string, wants ...string) {
+	w.t.Helper()
+	for _, want := range wants {
 		if !strings.Contains(log, want) {
-			t.Errorf("the log lacks %q:\n%s", want, log)
+			w.t.Errorf("the log lacks %q:\n%s", want, log)
 		}
 	}
 }

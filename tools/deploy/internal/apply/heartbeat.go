@@ -27,13 +27,13 @@ func newHeartbeat(tell func(string, ...any)) *heartbeat {
 	return &heartbeat{tell: tell, runs: map[string]*running{}}
 }
 
-// begin notes that a release is worked on, and says so.
-func (h *heartbeat) begin(name string) {
+// begin notes that a release is worked on, or all of them, and says so.
+func (h *heartbeat) begin(name, what string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	now := time.Now()
 	h.runs[name] = &running{start: now, told: now, line: "starting"}
-	h.tell("%s: releasing", name)
+	h.tell("%s: %s", name, what)
 }
 
 // progress takes what a release is at; it is told with the next beat.

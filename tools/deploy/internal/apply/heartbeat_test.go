@@ -20,9 +20,9 @@ func TestHeartbeat(t *testing.T) {
 		})
 		stop := make(chan struct{})
 		go h.run(stop)
-		h.begin("a")
+		h.begin("a", "releasing")
 		time.Sleep(3 * time.Second)
-		h.begin("b")
+		h.begin("b", "releasing")
 		for i := range 60 {
 			h.progress("b", fmt.Sprintf("waiting for Deployment b: %d of 60 pods", i))
 			time.Sleep(time.Second)

@@ -9,15 +9,13 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"gitlab.com/slipway/slipway/pkg/report"
+	"gitlab.com/slipway/slipway/pkg/tool"
 	"gitlab.com/slipway/slipway/tools/deploy/internal/helmrelease"
 )
 
-// prepare finds out what is to be done, before anything is: no lease is taken
-// where nothing is. It reports whether the release is done with.
+// prepare looks whether anything is to be done: no lease is taken where
+// nothing is. It reports whether the release is done with.
 func (j *job) prepare(ctx context.Context, step Stepper) (done bool, err error) {
-	if err := j.makePlan(ctx, step); err != nil {
-		return false, err
-	}
 	if j.plan.Unchanged() && !j.plan.NewOrigin() {
 		j.unchanged(j.plan.State.Deployed)
 		return true, nil
@@ -27,9 +25,25 @@ func (j *job) prepare(ctx context.Context, step Stepper) (done bool, err error) 
 	}
 	made, err := j.namespace(ctx)
 	if made && err == nil { // what comes into it can be tried now
-		err = j.makePlan(ctx, step)
+		err = madeFor(j.request.Namespace, j.makePlan(ctx, step))
 	}
 	return false, err
+}
+
+// madeFor says that the namespace of a release that is then refused was made
+// and stays: the codes that say that nothing was changed would be wrong.
+func madeFor(namespace string, err error) error {
+	return changed(err, fmt.Sprintf("namespace %q was made for it and stays; run it again when the release is mended", namespace))
+}
+
+// changed tells what a run has changed before it failed, and replaces the
+// codes that say that nothing was, or that all is as before.
+func changed(err error, hint string) error {
+	switch tool.CodeOf(err) {
+	case tool.Failed, tool.Usage, tool.Refused, tool.Restored:
+		return tool.Exit(tool.Broken, err, hint)
+	}
+	return tool.Hint(err, hint)
 }
 
 // again looks a second time where somebody wrote to the release before it was

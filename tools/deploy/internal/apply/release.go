@@ -72,10 +72,25 @@ type Stepper func(ctx context.Context, name string, fn func(context.Context) err
 // after bounds what is done once the run itself was told to end.
 const after = 30 * time.Second
 
+// untouched is the hint of a run that ended before it changed anything.
+const untouched = "nothing was changed"
+
 // Release puts one release in place.
 func Release(ctx context.Context, d Deps, r Request, step Stepper) (Result, error) {
-	j := &job{deps: d, request: r, client: helmrelease.New(d.Cluster, d.Watcher, d.Run.Log.Printf),
+	j := newJob(d, r)
+	if err := j.makePlan(ctx, step); err != nil {
+		return j.result, tool.Hint(err, untouched)
+	}
+	return j.release(ctx, step)
+}
+
+func newJob(d Deps, r Request) *job {
+	return &job{deps: d, request: r, client: helmrelease.New(d.Cluster, d.Watcher, d.Run.Log.Printf),
 		result: Result{Release: r.Name, Namespace: r.Namespace, Chart: r.Chart.Name() + "-" + r.Chart.Version()}}
+}
+
+// release carries out what was planned.
+func (j *job) release(ctx context.Context, step Stepper) (Result, error) {
 	if done, err := j.prepare(ctx, step); done || err != nil {
 		return j.result, err
 	}

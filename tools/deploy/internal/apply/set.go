@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 
 	"gitlab.com/slipway/slipway/pkg/tool"
@@ -19,33 +20,33 @@ type Node struct {
 	Needs []Need
 }
 
-// Set puts releases in place, each after those it needs. A failed one stops
-// what needs it, and nothing else. The needs have no circle.
+// Set puts releases in place, each after those it needs. What can be found
+// wrong beforehand stops the set before anything is touched; a release that
+// fails later stops what needs it, and nothing else. The needs have no circle.
 func Set(ctx context.Context, d Deps, nodes []Node) ([]Result, error) {
-	s := &set{deps: d, beat: newHeartbeat(d.Run.Log.Printf), done: map[string]chan struct{}{}, slots: make(chan struct{}, parallel),
+	s := &set{deps: d, nodes: nodes, beat: newHeartbeat(d.Run.Log.Printf), at: map[string]int{}, slots: make(chan struct{}, parallel),
 		results: make([]Result, len(nodes)), errs: make([]error, len(nodes)), failed: map[string]bool{}}
-	for _, n := range nodes {
-		s.done[n.Name] = make(chan struct{})
+	for i, n := range nodes {
+		n.Progress = func(line string) { s.beat.progress(n.Name, line) }
+		s.jobs = append(s.jobs, newJob(d, n.Request))
+		s.at[n.Name] = i
 	}
 	stop := make(chan struct{})
-	var all, beats sync.WaitGroup
+	var beats sync.WaitGroup
 	beats.Go(func() { s.beat.run(stop) })
-	for i, n := range nodes {
-		all.Go(func() {
-			defer close(s.done[n.Name])
-			s.results[i], s.errs[i] = s.one(ctx, n)
-		})
-	}
-	all.Wait()
+	err := s.run(ctx)
 	close(stop)
 	beats.Wait()
-	return s.results, Worst(s.errs)
+	return s.results, err
 }
 
 type set struct {
 	deps    Deps
+	nodes   []Node
+	jobs    []*job
+	at      map[string]int // index by name
 	beat    *heartbeat
-	done    map[string]chan struct{}
+	done    map[string]chan struct{} // of the present round
 	slots   chan struct{}
 	results []Result
 	errs    []error
@@ -54,7 +55,81 @@ type set struct {
 	failed map[string]bool
 }
 
-func (s *set) one(ctx context.Context, n Node) (Result, error) {
+func (s *set) run(ctx context.Context) error {
+	s.plan(ctx)
+	if err := Worst(s.errs); err != nil {
+		s.untouched()
+		return tool.Hint(err, untouched, "a release that cannot be without what another one of the set brings names it in its needs")
+	}
+	s.round(func(i int) { s.results[i], s.errs[i] = s.one(ctx, i) })
+	return s.ended()
+}
+
+// round does something for every release, for all of them at once.
+func (s *set) round(do func(i int)) {
+	s.done = map[string]chan struct{}{}
+	for _, n := range s.nodes {
+		s.done[n.Name] = make(chan struct{})
+	}
+	var all sync.WaitGroup
+	for i, n := range s.nodes {
+		all.Go(func() {
+			defer close(s.done[n.Name])
+			do(i)
+		})
+	}
+	all.Wait()
+}
+
+// plan makes the plans that can be made before anything is touched. They are
+// kept; a release whose needs have something to do is planned in its turn.
+func (s *set) plan(ctx context.Context) {
+	all := fmt.Sprintf("%d releases", len(s.nodes))
+	s.beat.begin(all, "planning")
+	s.round(func(i int) {
+		if !s.settled(s.nodes[i].Needs) {
+			return
+		}
+		s.slots <- struct{}{}
+		defer func() { <-s.slots }()
+		s.errs[i] = s.jobs[i].makePlan(ctx, s.step)
+		s.beat.progress(all, "planned "+s.nodes[i].Name)
+	})
+	planned := 0
+	for _, j := range s.jobs {
+		if j.plan != nil {
+			planned++
+		}
+	}
+	s.beat.end(all, fmt.Sprintf("%d are planned, %d wait for what they need", planned, len(s.nodes)-planned))
+}
+
+// settled waits for the plans of needs, and reports whether they change nothing.
+func (s *set) settled(needs []Need) bool {
+	for _, n := range needs {
+		<-s.done[n.Name]
+		if p := s.jobs[s.at[n.Name]].plan; p == nil || !p.Unchanged() {
+			return false
+		}
+	}
+	return true
+}
+
+// untouched gives the results of a set that ended before anything was changed.
+func (s *set) untouched() {
+	const why = "other releases of the set are refused"
+	for i, n := range s.nodes {
+		s.results[i] = s.jobs[i].result
+		s.results[i].Status = Failed
+		if s.errs[i] == nil {
+			s.results[i].Status, s.results[i].Message = "skipped", why
+			s.deps.Run.Report.Skip("release "+n.Name, why)
+		}
+	}
+}
+
+func (s *set) one(ctx context.Context, i int) (Result, error) {
+	n := s.nodes[i]
 	for _, need := range n.Needs {
 		<-s.done[need.Name]
 		if s.hasFailed(need.Name) {
@@ -66,9 +141,8 @@ func (s *set) one(ctx context.Context, n Node) (Result, error) {
 	}
 	s.slots <- struct{}{}
 	defer func() { <-s.slots }()
-	s.beat.begin(n.Name)
-	n.Progress = func(line string) { s.beat.progress(n.Name, line) }
-	result, err := Release(ctx, s.deps, n.Request, s.step)
+	s.beat.begin(n.Name, "releasing")
+	result, err := s.jobs[i].inTurn(ctx, s.step)
 	how := fmt.Sprintf("revision %d is deployed, ready after %.1f s", result.Revision, result.Ready)
 	if err != nil {
 		s.fail(n.Name)
@@ -82,6 +156,32 @@ func (s *set) one(ctx context.Context, n Node) (Result, error) {
 	}
 	result.Seconds = s.beat.end(n.Name, how).Seconds()
 	return result, err
+}
+
+// inTurn releases what was planned before, or could not be until now.
+func (j *job) inTurn(ctx context.Context, step Stepper) (Result, error) {
+	if j.plan == nil {
+		if err := j.makePlan(ctx, step); err != nil {
+			return j.result, err
+		}
+	}
+	return j.release(ctx, step)
+}
+
+// ended returns how the set ended. Where releases are at a new revision, no
+// code may say that nothing was changed or that all is as before.
+func (s *set) ended() error {
+	err := Worst(s.errs)
+	var deployed []string
+	for i, r := range s.results {
+		if r.Status == Deployed && s.errs[i] == nil {
+			deployed = append(deployed, r.Release)
+		}
+	}
+	if len(deployed) == 0 {
+		return err
+	}
+	return changed(err, fmt.Sprintf("%d of %d releases were deployed: %s; run it again when the others are mended", len(deployed), len(s.results), strings.Join(deployed, ", ")))
 }
 
 // step notes a step without a section of the log: several run at once.

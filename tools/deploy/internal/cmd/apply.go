@@ -14,6 +14,7 @@ import (
 	"gitlab.com/slipway/slipway/pkg/session"
 	"gitlab.com/slipway/slipway/pkg/tool"
 	"gitlab.com/slipway/slipway/tools/deploy/internal/apply"
+	"gitlab.com/slipway/slipway/tools/deploy/internal/config"
 )
 
 // applied is the result of apply for one service.
@@ -104,15 +105,16 @@ type prepared struct {
 }
 
 // prepare reads and checks everything before the cluster is touched. The
-// order matters: files first, since they cost nothing; then the right to the
+// order matters: files, variables and what the landscape says of the service
+// first, all that is wrong with them at once; then the right to the
 // environment, before anything else is said of it.
 func prepare(ctx context.Context, run *tool.Run, o options) (*prepared, error) {
 	p := &prepared{}
 	service := ""
+	var wrong error // with the files and variables
 	if o.bundle.Digest == "" {
-		var err error
-		if p.loaded, err = loadDir(ctx, run, o); err != nil {
-			return nil, err
+		if p.loaded, wrong = readValues(run, o); p.loaded == nil {
+			return nil, wrong
 		}
 		service = p.loaded.service.Name
 	}
@@ -120,10 +122,13 @@ func prepare(ctx context.Context, run *tool.Run, o options) (*prepared, error) {
 		p.session, err = session.Open(ctx, run, session.Options{Landscape: o.landscape})
 		return err
 	})
-	if err != nil {
+	if tool.CodeOf(err) == tool.Cancelled {
 		return nil, err
 	}
-	if service == "" {
+	if err != nil {
+		return nil, config.Join(wrong, err)
+	}
+	if p.loaded == nil {
 		err = run.Step(ctx, "look at bundle", func(ctx context.Context) error {
 			service, err = serviceOf(ctx, p.session, o)
 			return err
@@ -133,12 +138,16 @@ func prepare(ctx context.Context, run *tool.Run, o options) (*prepared, error) {
 		}
 	} else {
 		p.loaded.checkedOut(ctx, p.session, o.dir)
-		if err := p.loaded.known(p.session.Snapshot); err != nil {
+		wrong = config.Join(wrong, p.loaded.known(p.session.Snapshot))
+	}
+	p.target, err = resolve(p.session, o, service)
+	if err := config.Join(wrong, err); err != nil {
+		return nil, err
+	}
+	if p.loaded != nil {
+		if err := p.loaded.fetchChart(ctx, run, o); err != nil {
 			return nil, err
 		}
-	}
-	if p.target, err = resolve(p.session, o, service); err != nil {
-		return nil, err
 	}
 	if o.looks {
 		p.target.Role = readingRole(p.session, p.target)
@@ -149,9 +158,6 @@ func prepare(ctx context.Context, run *tool.Run, o options) (*prepared, error) {
 	if p.loaded != nil {
 		if p.target.Gated {
 			return nil, errGated(o.environment)
-		}
-		if err := p.loaded.fromEnv(run, o); err != nil {
-			return nil, err
 		}
 		return p, p.loaded.settle(ctx, run, p.identity)
 	}

@@ -44,19 +44,26 @@ func runBundle(ctx context.Context, run *tool.Run, c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	l, err := loadDir(ctx, run, o)
-	if err != nil {
-		return err
-	}
-	if l.images, err = l.service.References(run.Env); err != nil {
-		return err
+	l, wrong := readDir(run, o)
+	if l == nil {
+		return wrong
 	}
 	var s *session.Session
 	err = run.Step(ctx, "read the landscape", func(ctx context.Context) (err error) {
 		s, err = session.Open(ctx, run, session.Options{Landscape: o.landscape})
 		return err
 	})
+	if tool.CodeOf(err) == tool.Cancelled {
+		return err
+	}
 	if err != nil {
+		return config.Join(wrong, err)
+	}
+	files, err := filesOf(s, l)
+	if err := config.Join(wrong, err); err != nil {
+		return err
+	}
+	if err := l.fetchChart(ctx, run, o); err != nil {
 		return err
 	}
 	repository := c.String("repository")
@@ -78,7 +85,7 @@ func runBundle(ctx context.Context, run *tool.Run, c *cli.Context) error {
 	if err := images(ctx, run, p); err != nil {
 		return err
 	}
-	content, err := contentOf(s, l)
+	content, err := contentOf(s, l, files)
 	if err != nil {
 		return err
 	}
@@ -118,29 +125,43 @@ func signer(s *landscape.Snapshot, service string) (landscape.Role, error) {
 		"the service needs an environment that is not gated")
 }
 
-// contentOf gathers what goes into the bundle: the files of every environment
-// of the service, so that the bundle needs no repository any more.
-func contentOf(s *session.Session, l *loaded) (artifact.Content, error) {
-	packed, err := l.chart.Pack()
-	if err != nil {
-		return artifact.Content{}, err
-	}
+// filesOf reads the files that go into the bundle, those of every environment,
+// so that the bundle needs no repository any more. What could not be read as
+// values there is refused here, all of it at once.
+func filesOf(s *session.Session, l *loaded) (map[string][]byte, error) {
 	files := map[string][]byte{}
-	if files[config.ServiceFile], err = l.source.ReadFile(config.ServiceFile); err != nil {
-		return artifact.Content{}, fmt.Errorf("reading %s: %w", config.ServiceFile, err)
+	raw, err := l.source.ReadFile(config.ServiceFile)
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", config.ServiceFile, err)
 	}
+	files[config.ServiceFile] = raw
+	var wrong []error
 	for _, layer := range l.service.Values {
 		for _, env := range names(s.Snapshot.Environments) {
 			file := strings.ReplaceAll(layer, "{environment}", env)
+			if _, read := files[file]; read {
+				continue // it is the same for every environment
+			}
 			raw, err := l.source.ReadFile(file)
 			if errors.Is(err, fs.ErrNotExist) && file != layer {
 				continue
 			}
-			if err != nil {
-				return artifact.Content{}, fmt.Errorf("reading values %q: %w", file, err)
+			if files[file] = raw; err != nil {
+				wrong = append(wrong, tool.Exit(tool.Usage, fmt.Errorf("reading values %q: %w", file, err)))
+				continue
 			}
-			files[file] = raw
+			_, err = config.ParseValues(file, raw)
+			wrong = append(wrong, err)
 		}
+	}
+	return files, config.Join(wrong...)
+}
+
+// contentOf gathers what goes into the bundle.
+func contentOf(s *session.Session, l *loaded, files map[string][]byte) (artifact.Content, error) {
+	packed, err := l.chart.Pack()
+	if err != nil {
+		return artifact.Content{}, err
 	}
 	commit := s.CI.Commit
 	if s.CI.InJob {

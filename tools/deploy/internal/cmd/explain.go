@@ -46,9 +46,6 @@ func runExplain(ctx context.Context, run *tool.Run, c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := l.fromEnv(run, o); err != nil {
-		return err
-	}
 	s, err := session.Open(ctx, run, session.Options{Landscape: o.landscape})
 	if err != nil {
 		return err

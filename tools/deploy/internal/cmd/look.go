@@ -18,9 +18,6 @@ func runRender(ctx context.Context, run *tool.Run, c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := l.fromEnv(run, o); err != nil {
-		return err
-	}
 	f := l.finding()
 	if err := findReferences([]*finding{f}); err != nil {
 		return err

@@ -13,6 +13,7 @@ import (
 	"gitlab.com/slipway/slipway/pkg/landscape"
 	"gitlab.com/slipway/slipway/pkg/seal"
 	"gitlab.com/slipway/slipway/pkg/tool"
+	"gitlab.com/slipway/slipway/pkg/yamlfile"
 	"gitlab.com/slipway/slipway/tools/deploy/internal/apply"
 	"gitlab.com/slipway/slipway/tools/deploy/internal/artifact"
 	"gitlab.com/slipway/slipway/tools/deploy/internal/config"
@@ -58,19 +59,46 @@ type loaded struct {
 	secrets []string // fetched for the values
 }
 
-// loadDir reads a service from its folder, and its chart from where it is; its
-// images and values come later.
-func loadDir(ctx context.Context, run *tool.Run, o options) (*loaded, error) {
+// readDir reads slipway.yaml in a folder, and the images from the variables of
+// the job. With an error comes the service as far as it could be read, nil
+// where it could not at all.
+func readDir(run *tool.Run, o options) (*loaded, error) {
 	l := &loaded{source: dirSource{o.dir}}
 	raw, err := l.source.ReadFile(config.ServiceFile)
 	if err != nil {
 		return nil, tool.Exit(tool.Usage, fmt.Errorf("reading %s of %q: %w", config.ServiceFile, o.dir, err), "--dir names the folder of a service")
 	}
-	if l.service, err = config.ReadService(config.ServiceFile, raw); err != nil {
+	l.service, err = config.ReadService(config.ServiceFile, raw)
+	if l.service == nil {
 		return nil, err
 	}
+	var ierr error
+	l.images, ierr = l.service.References(run.Env)
+	return l, config.Join(err, ierr)
+}
+
+// readValues is readDir, and makes the values for an environment. What they
+// refer to is fetched later, but whether it can be a reference is seen here.
+func readValues(run *tool.Run, o options) (*loaded, error) {
+	l, err := readDir(run, o)
+	if l == nil {
+		return nil, err
+	}
+	return l, config.Join(err, l.assemble(run, o), findReferences([]*finding{l.finding()}))
+}
+
+// loadDir reads all of a service from its folder, and its chart from where it is.
+func loadDir(ctx context.Context, run *tool.Run, o options) (*loaded, error) {
+	l, err := readValues(run, o)
+	if err != nil {
+		return nil, err
+	}
+	return l, l.fetchChart(ctx, run, o)
+}
+
+func (l *loaded) fetchChart(ctx context.Context, run *tool.Run, o options) (err error) {
 	l.chart, err = chartLoader(run, l.service.Credentials).Load(ctx, o.dir, l.service.Chart)
-	return l, err
+	return err
 }
 
 // loadBundle verifies a bundle's signature with the environment's role, and
@@ -118,29 +146,21 @@ func loadBundle(ctx context.Context, run *tool.Run, o options, i *identity, regi
 	return l, l.assemble(run, o)
 }
 
-// fromEnv takes the images from the variables of the job and makes the values.
-func (l *loaded) fromEnv(run *tool.Run, o options) (err error) {
-	if l.images, err = l.service.References(run.Env); err != nil {
-		return err
-	}
-	return l.assemble(run, o)
-}
-
 // assemble makes the values: the service's layers, then the layer that people
-// own, then --set, then the images: which image runs no layer may say.
-func (l *loaded) assemble(run *tool.Run, o options) (err error) {
-	if l.values, err = config.Layers(l.source, l.service.Values, o.environment); err != nil {
-		return err
-	}
+// own, then --set, then the images: which image runs no layer may say. All that
+// is wrong with them is told.
+func (l *loaded) assemble(run *tool.Run, o options) error {
+	var layers, own error
+	l.values, layers = config.Layers(l.source, l.service.Values, o.environment)
 	if o.values != "" {
-		raw, err := valuesFile(o.values)
-		if err != nil {
-			return err
-		}
-		if raw == nil {
+		var raw []byte
+		raw, own = valuesFile(o.values)
+		switch {
+		case own != nil:
+		case raw == nil:
 			l.values.Miss(o.values)
-		} else if err := l.values.Add(o.values, raw); err != nil {
-			return err
+		default:
+			own = l.values.Add(o.values, raw)
 		}
 	}
 	for _, layer := range l.values.Layers {
@@ -148,10 +168,7 @@ func (l *loaded) assemble(run *tool.Run, o options) (err error) {
 			run.Log.Printf("no values in %s: skipped", layer.File)
 		}
 	}
-	if err := assign(o, l.values); err != nil {
-		return err
-	}
-	return l.service.SetImages(l.values, l.images)
+	return config.Join(layers, own, assign(o, l.values), l.service.SetImages(l.values, l.images))
 }
 
 // settle fetches what the values refer to, and holds them to the chart's schema.
@@ -214,10 +231,11 @@ func (l *loaded) spec(namespace string) (helmrelease.Spec, error) {
 
 // known refuses environments of slipway.yaml that the landscape does not have.
 func (l *loaded) known(s *landscape.Snapshot) error {
-	var p tool.Problems
+	var p yamlfile.Problems
 	for _, name := range names(l.service.Environments) {
-		_, ok := s.Environments[name]
-		p.Check(ok, "%s: environments.%s: the landscape has no environment %q; it has %s", config.ServiceFile, name, name, strings.Join(names(s.Environments), ", "))
+		if _, ok := s.Environments[name]; !ok {
+			p = append(p, l.service.Problem("environments."+name, fmt.Sprintf("the landscape has no environment %q", name), "it has "+strings.Join(names(s.Environments), ", ")))
+		}
 	}
 	return p.Err()
 }

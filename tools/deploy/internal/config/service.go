@@ -35,6 +35,13 @@ type Service struct {
 	Rollout      Rollout                `json:"rollout"`
 	Environments map[string]Environment `json:"environments"`
 	Credentials  map[string]Credential  `json:"credentials"`
+
+	doc *yamlfile.Doc
+}
+
+// Problem makes a problem at a field path of the service's file.
+func (s *Service) Problem(path, message, right string) yamlfile.Problem {
+	return s.doc.Problem(path, message, right)
 }
 
 // Image says which value of the chart is an image, and which variable of the
@@ -103,14 +110,15 @@ var (
 )
 
 // ReadService reads slipway.yaml, with every problem at once. file is its name
-// in messages.
+// in messages. Where the file is YAML, the service comes with its problems, and
+// without the layers and images that are wrong: the rest can be looked at.
 func ReadService(file string, raw []byte) (*Service, error) {
 	docs, err := yamlfile.Parse(file, raw)
 	if err != nil {
 		return nil, err
 	}
 	d := docs[0]
-	var s Service
+	s := Service{doc: d}
 	p := append(d.Expect("Service"), d.Decode(&s)...)
 	if len(docs) > 1 {
 		p = append(p, d.Problem("", "the file holds several documents", "one service to a file"))
@@ -132,7 +140,27 @@ func ReadService(file string, raw []byte) (*Service, error) {
 		}
 	}
 	p = append(p, s.Rollout.check(d)...)
+	s.leaveOut(p)
 	return &s, p.Err()
+}
+
+// leaveOut takes out the layers and images that have problems.
+func (s *Service) leaveOut(p yamlfile.Problems) {
+	wrong := func(path string) bool {
+		return slices.ContainsFunc(p, func(x yamlfile.Problem) bool { return x.Path == path || strings.HasPrefix(x.Path, path+".") })
+	}
+	var layers []string
+	for i, l := range s.Values {
+		if !wrong(fmt.Sprintf("values[%d]", i)) {
+			layers = append(layers, l)
+		}
+	}
+	s.Values = layers
+	for name := range s.Images {
+		if wrong("images." + name) {
+			delete(s.Images, name)
+		}
+	}
 }
 
 func (r Rollout) check(d *yamlfile.Doc) (p yamlfile.Problems) {

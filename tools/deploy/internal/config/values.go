@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"gitlab.com/slipway/slipway/pkg/tool"
+	"gitlab.com/slipway/slipway/pkg/yamlfile"
 )
 
 // Layer is one file of values, as it took part.
@@ -32,7 +33,7 @@ type Values struct {
 
 // Layers merges files of values in their order, the last one wins. A file that
 // is named with {environment} may be missing; one that is named outright must
-// be there.
+// be there. With an error come the values of the files that are right.
 func Layers(src Source, layers []string, environment string) (*Values, error) {
 	v := &Values{Map: map[string]any{}}
 	var wrong []error
@@ -44,16 +45,13 @@ func Layers(src Source, layers []string, environment string) (*Values, error) {
 			continue
 		}
 		if err != nil {
-			err = fmt.Errorf("reading values %q: %w", file, err)
+			err = tool.Exit(tool.Usage, fmt.Errorf("reading values %q: %w", file, err))
 		} else {
 			err = v.Add(file, raw)
 		}
 		wrong = append(wrong, err)
 	}
-	if err := errors.Join(wrong...); err != nil {
-		return nil, tool.Exit(tool.Usage, err)
-	}
-	return v, nil
+	return v, Join(wrong...)
 }
 
 // Miss notes a layer that is not there.
@@ -153,14 +151,14 @@ const maxValues = 1 << 20
 // float64, lists as []any.
 func ParseValues(file string, raw []byte) (map[string]any, error) {
 	if len(raw) > maxValues {
-		return nil, tool.Exitf(tool.Usage, "reading values %q: the file has %d bytes, at most %d are read", file, len(raw), maxValues)
+		return nil, yamlfile.Problems{{File: file, Line: 1, Column: 1, Message: fmt.Sprintf("the file has %d bytes", len(raw)), Right: fmt.Sprintf("at most %d are read", maxValues)}}
 	}
-	if bytes.Contains(raw, []byte("\n---")) && documents(raw) > 1 {
-		return nil, tool.Exitf(tool.Usage, "reading values %q: the file holds several documents, and only the first would count", file)
+	if line := secondDocument(raw); line > 0 {
+		return nil, yamlfile.Problems{{File: file, Line: line, Column: 1, Message: "the file holds several documents", Right: "only the first would count: one to a file"}}
 	}
 	v := map[string]any{}
 	if err := yaml.UnmarshalStrict(raw, &v); err != nil {
-		return nil, tool.Exit(tool.Usage, fmt.Errorf("reading values %q: %w", file, err))
+		return nil, misread(file, raw, err)
 	}
 	if v == nil { // the file says null
 		v = map[string]any{}
@@ -168,16 +166,70 @@ func ParseValues(file string, raw []byte) (map[string]any, error) {
 	return v, nil
 }
 
-func documents(raw []byte) (n int) {
-	dec := yamlv3.NewDecoder(bytes.NewReader(raw))
-	for n < 2 {
-		var doc yamlv3.Node
-		if dec.Decode(&doc) != nil {
-			break
-		}
-		n++
+// secondDocument returns the line of a file's second document, 0 where there is none.
+func secondDocument(raw []byte) int {
+	if !bytes.Contains(raw, []byte("\n---")) {
+		return 0
 	}
-	return n
+	dec := yamlv3.NewDecoder(bytes.NewReader(raw))
+	var doc yamlv3.Node
+	if dec.Decode(&doc) != nil {
+		return 0
+	}
+	doc = yamlv3.Node{}
+	if dec.Decode(&doc) != nil {
+		return 0
+	}
+	return max(doc.Line, 1)
+}
+
+var atLine = regexp.MustCompile(`line (\d+): (.*)`)
+
+// misread finds the place of what the reader of values said, which knows the
+// line at best.
+func misread(file string, raw []byte, err error) yamlfile.Problems {
+	var doc yamlv3.Node
+	if yamlv3.Unmarshal(raw, &doc) != nil {
+		if p := yamlfile.Syntax(file, raw); len(p) > 0 {
+			return p
+		}
+	} else if len(doc.Content) > 0 {
+		root := doc.Content[0]
+		if root.Kind == yamlv3.SequenceNode || root.Kind == yamlv3.ScalarNode {
+			return yamlfile.Problems{{File: file, Line: root.Line, Column: root.Column, Message: "here stands no map", Right: "values are a map"}}
+		}
+		if p := twice(file, "", root); len(p) > 0 {
+			return p
+		}
+	}
+	p := yamlfile.Problem{File: file, Line: 1, Column: 1, Message: "reading YAML: " + err.Error()}
+	if m := atLine.FindStringSubmatch(err.Error()); m != nil {
+		p.Line, _ = strconv.Atoi(m[1])
+		p.Message = "reading YAML: " + m[2]
+	}
+	return yamlfile.Problems{p}
+}
+
+// twice finds the keys that stand twice in a map.
+func twice(file, path string, n *yamlv3.Node) (p yamlfile.Problems) {
+	switch n.Kind {
+	case yamlv3.MappingNode:
+		seen := map[string]bool{}
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			key := n.Content[i]
+			sub := strings.TrimPrefix(path+"."+key.Value, ".")
+			if seen[key.Value] {
+				p = append(p, yamlfile.Problem{File: file, Line: key.Line, Column: key.Column, Path: sub, Message: "the key stands here twice", Right: "keep one"})
+			}
+			seen[key.Value] = true
+			p = append(p, twice(file, sub, n.Content[i+1])...)
+		}
+	case yamlv3.SequenceNode:
+		for i, item := range n.Content {
+			p = append(p, twice(file, fmt.Sprintf("%s[%d]", path, i), item)...)
+		}
+	}
+	return p
 }
 
 // Merge puts from over into. Maps are merged, everything else is replaced; a
@@ -219,12 +271,16 @@ var byDigest = regexp.MustCompile(`^[a-z0-9.-]+(?::[0-9]+)?(?:/[a-z0-9._-]+)+@sh
 // variable, and all that is wrong with them.
 func (s *Service) References(env func(string) string) (map[string]string, error) {
 	out := map[string]string{}
-	var p tool.Problems
+	var p yamlfile.Problems
 	for _, name := range s.imageNames() {
 		i := s.Images[name]
-		ref := env(i.From)
-		p.Check(ref != "", "image %q: variable %s is not set; the build job hands it on by dotenv", name, i.From)
-		p.Check(ref == "" || byDigest.MatchString(ref), "image %q: variable %s is %q; it must be a reference by digest, <repository>@sha256:<64 hex digits>", name, i.From, ref)
+		ref, at := env(i.From), "images."+name+".from"
+		switch {
+		case ref == "":
+			p = append(p, s.Problem(at, fmt.Sprintf("variable %s is not set", i.From), "the build job hands it on by dotenv"))
+		case !byDigest.MatchString(ref):
+			p = append(p, s.Problem(at, fmt.Sprintf("variable %s is %q", i.From, ref), "it must be a reference by digest, <repository>@sha256:<64 hex digits>"))
+		}
 		out[name] = ref
 	}
 	return out, p.Err()

@@ -43,9 +43,10 @@ func TestLayersAndOrigins(t *testing.T) {
 
 // TestBadValues: every bad layer is told, not only the first.
 func TestBadValues(t *testing.T) {
-	src := files{"twice.yaml": "a: 1\na: 2\n", "list.yaml": "- 1\n", "two.yaml": "a: 1\n---\nb: 2\n", "syntax.yaml": "a: {\n", "large.yaml": strings.Repeat("#", 1<<20+1), "null.yaml": "null\n", "empty.yaml": "", "one.yaml": "---\na: 1\n"}
-	_, err := config.Layers(src, []string{"twice.yaml", "list.yaml", "two.yaml", "syntax.yaml", "large.yaml", "missing.yaml", "null.yaml"}, "")
-	for _, want := range []string{`"twice.yaml"`, `"list.yaml"`, `"two.yaml": the file holds several documents`, `"syntax.yaml"`, "line 1", `"large.yaml"`, `"missing.yaml"`} {
+	src := files{"twice.yaml": "a: 1\na: 2\n", "list.yaml": "- 1\n", "two.yaml": "a: 1\n---\nb: 2\n", "syntax.yaml": "a: {\n", "large.yaml": strings.Repeat("#", 1<<20+1), "null.yaml": "null\n", "empty.yaml": "", "deep.yaml": "m:\n l: [{x: &a 1,\n   x: *a}]\n", "key.yaml": "? [a]\n: 1\n", "one.yaml": "---\na: 1\n"}
+	_, err := config.Layers(src, []string{"twice.yaml", "list.yaml", "two.yaml", "syntax.yaml", "large.yaml", "missing.yaml", "null.yaml", "deep.yaml", "key.yaml"}, "")
+	for _, want := range []string{"twice.yaml:2:1: a: the key stands here twice", "list.yaml:1:1: here stands no map", "two.yaml:2:1: the file holds several documents", "syntax.yaml:1:4: reading YAML", "deep.yaml:3:4: m.l[0].x: the key",
+		"key.yaml:1:1: reading YAML", "large.yaml:1:1: the file has 1048577 bytes", `reading values "missing.yaml"`, "7 problems"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not told: %v", want, err)
 		}

@@ -10,14 +10,11 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-
-	"gitlab.com/slipway/slipway/pkg/tool"
 )
 
 // Err returns everything that stands against the plan, nil where nothing does.
-func (p *Plan) Err() error {
-	return tool.Hint(refusals(p.Spec.Name, p.Problems), "nothing was changed")
-}
+// Whether nothing was changed is for the caller to say: a plan may be one of many.
+func (p *Plan) Err() error { return refusals(p.Spec.Name, p.Problems) }
 
 // Unchanged reports whether carrying the plan out would change nothing: what
 // is rendered is what is stored, and nobody changed the objects since.
