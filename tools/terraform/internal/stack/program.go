@@ -7,9 +7,11 @@ import (
 	"io"
 	"maps"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/hashicorp/terraform-exec/tfexec"
 	tfjson "github.com/hashicorp/terraform-json"
 
@@ -74,10 +76,7 @@ func (p *Program) Init(ctx context.Context) error {
 	for _, pair := range p.options.BackendConfig() {
 		opts = append(opts, tfexec.BackendConfig(pair))
 	}
-	if err := p.tf.Init(ctx, opts...); err != nil {
-		return p.explain(err)
-	}
-	return nil
+	return untouched(p.explain(p.tf.Init(ctx, opts...)))
 }
 
 // Validate checks the stack's files and names every mistake at once.
@@ -116,7 +115,7 @@ func (p *Program) Plan(ctx context.Context, file string) (bool, error) {
 		opts = append(opts, tfexec.Var(v))
 	}
 	changes, err := p.tf.Plan(ctx, opts...)
-	return changes, p.explain(err)
+	return changes, untouched(p.explain(err))
 }
 
 // Show reads a plan file.
@@ -129,10 +128,20 @@ func (p *Program) Show(ctx context.Context, file string) (*tfjson.Plan, error) {
 	return plan, nil
 }
 
-// Apply applies a plan file.
+// Apply applies a plan file. An error without a code of ours came on its way.
 func (p *Program) Apply(ctx context.Context, file string) error {
 	p.loud()
-	return p.explain(p.tf.Apply(ctx, tfexec.DirOrPlan(file), tfexec.LockTimeout(p.options.LockTimeout.String())))
+	return applied(p.explain(p.tf.Apply(ctx, tfexec.DirOrPlan(file), tfexec.LockTimeout(p.options.LockTimeout.String()))))
+}
+
+// applied keeps an apply from ending with 75: a job that starts by itself once
+// more is for what only reads. Where the lock was not to be had, nothing was
+// applied.
+func applied(err error) error {
+	if tool.CodeOf(err) == tool.Temporary {
+		return tool.Exit(tool.Failed, err, "nothing was applied: run slipway-terraform apply again")
+	}
+	return err
 }
 
 // Outputs returns how many outputs the stack has. Their values stay where they are.
@@ -153,32 +162,114 @@ var lockField = regexp.MustCompile(`(?m)^\W*(ID|Path|Operation|Who|Version|Creat
 var lockID = regexp.MustCompile(`^[0-9a-f-]{36}$`)
 
 // explain turns what the program printed into an error with our exit code.
-// There is no machine-readable form of these two. A lock of the state names no
-// job: nobody can tell whether its holder lives.
+// There is no machine-readable form of it.
 func (p *Program) explain(err error) error {
 	if err == nil {
 		return nil
 	}
 	text := err.Error()
-	switch {
-	case strings.Contains(text, "Error acquiring the state lock"):
-		var who []string
-		id := "<ID>"
-		for _, m := range lockField.FindAllStringSubmatch(text, -1) {
-			if v := strings.TrimSpace(m[2]); v != "" {
-				who = append(who, m[1]+" "+v)
-				if m[1] == "ID" && lockID.MatchString(v) { // it becomes part of a command
-					id = v
-				}
-			}
-		}
-		hints := []string{"wait for that run to end, or give more time with --lock-timeout", "where that run is dead for certain, give its lock up:"}
-		return tool.Exit(tool.Undecidable, fmt.Errorf("the state is locked, and it cannot be told whether its holder lives: %s", strings.Join(who, ", ")),
-			append(hints, p.options.ByHand("force-unlock "+id)...)...)
+	switch all := blocks(text); {
+	// Only as the first error: the output of a provisioner may hold one as well.
+	case len(all) > 0 && strings.HasPrefix(all[0], "Error acquiring the state lock"):
+		return p.noLock(err, text, all[0])
 	case strings.Contains(text, "Saved plan is stale"):
 		return tool.Exit(tool.Refused, ErrStale, "run slipway-terraform plan again")
 	}
 	return short(err)
+}
+
+// noLock tells a lock that another holds from one that could not be asked for.
+// A lock of the state names no job: nobody can tell whether its holder lives.
+func (p *Program) noLock(err error, text, block string) error {
+	var who []string
+	id := ""
+	for _, m := range lockField.FindAllStringSubmatch(text, -1) {
+		if v := strings.TrimSpace(m[2]); v != "" {
+			who = append(who, m[1]+" "+v)
+			if m[1] == "ID" && lockID.MatchString(v) { // it becomes part of a command
+				id = v
+			}
+		}
+	}
+	if id == "" {
+		_, cause, _ := strings.Cut(block, "Error message: ")
+		cause, _, _ = strings.Cut(cause, " acquires a state lock")
+		cause = strings.TrimSuffix(strings.TrimSuffix(cause, " Terraform"), " OpenTofu")
+		return untouched(childError{text: "taking the lock of the state: " + cause, err: err})
+	}
+	hints := []string{"wait for that run to end, or give more time with --lock-timeout", "where that run is dead for certain, give its lock up:"}
+	return tool.Exit(tool.Undecidable, childError{text: "the state is locked, and it cannot be told whether its holder lives: " + strings.Join(who, ", "), err: err},
+		append(hints, p.options.ByHand("force-unlock "+id)...)...)
+}
+
+// untouched gives an error of a step that changes nothing the code for what
+// AWS refused, or for what may pass. What passes alone is worth a retry: a
+// mistake beside it would still be there.
+func untouched(err error) error {
+	var own *tool.Error
+	var child childError
+	if errors.As(err, &own) || !errors.As(err, &child) {
+		return err
+	}
+	all := blocks(child.err.Error())
+	is := func(code int) func(string) bool { return func(block string) bool { return codeOf(block) == code } }
+	switch {
+	case slices.ContainsFunc(all, is(tool.Denied)):
+		return tool.Exit(tool.Denied, err)
+	case len(all) > 0 && !slices.ContainsFunc(all, func(block string) bool { return codeOf(block) != tool.Temporary }):
+		return tool.Exit(tool.Temporary, err)
+	}
+	return err
+}
+
+// blocks are the errors the program printed, each with its text on one line:
+// it breaks lines wherever they are full.
+func blocks(text string) []string {
+	var out []string
+	starts := errorLine.FindAllStringSubmatchIndex(text, -1)
+	for i, m := range starts {
+		end := len(text)
+		if i+1 < len(starts) {
+			end = starts[i+1][0]
+		}
+		words := strings.Fields(strings.ReplaceAll(text[m[2]:end], "│", " "))
+		out = append(out, strings.Join(words, " "))
+	}
+	return out
+}
+
+var (
+	awsStatus = regexp.MustCompile(`(?i)\bstatus ?code: (\d{3})\b`)
+	awsCode   = regexp.MustCompile(`\bapi error (\w+):`)
+	// refusals come with the status 400 where they do not come with 403.
+	refusals = []string{"AccessDenied", "AccessDeniedException", "ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "InvalidAccessKeyId",
+		"UnrecognizedClientException", "SignatureDoesNotMatch", "InvalidSignatureException", "UnauthorizedOperation"}
+	// noAnswers are the words of Go's network and HTTP clients.
+	noAnswers = regexp.MustCompile(`connection refused|connection reset by peer|no such host|i/o timeout|TLS handshake timeout|network is unreachable|no route to host|` +
+		`server misbehaving|Client\.Timeout exceeded|context deadline exceeded|unexpected EOF|(?:429 Too Many Requests|50[0234] (?:Internal Server Error|Bad Gateway|Service Unavailable|Gateway Timeout))`)
+)
+
+// codeOf is the exit code for an error of the program: Denied, Temporary or
+// else Failed.
+func codeOf(block string) int {
+	status, code := "", ""
+	if m := awsStatus.FindStringSubmatch(block); m != nil {
+		status = m[1]
+	}
+	if m := awsCode.FindStringSubmatch(block); m != nil {
+		code = m[1]
+	}
+	_, throttled := retry.DefaultThrottleErrorCodes[code]
+	_, passing := retry.DefaultRetryableErrorCodes[code]
+	switch {
+	case throttled || passing || status == "429" || strings.HasPrefix(status, "5"):
+		return tool.Temporary
+	case status == "403" || slices.Contains(refusals, code):
+		return tool.Denied
+	case noAnswers.MatchString(block):
+		return tool.Temporary
+	}
+	return tool.Failed
 }
 
 var errorLine = regexp.MustCompile(`(?m)^\W*Error: (.*)$`)
