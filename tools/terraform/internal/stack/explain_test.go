@@ -122,4 +122,6 @@ func TestExplain(t *testing.T) {
 }
 
 // boxed is the text as terraform draws it with colours on: beside a bar.
-func boxed(text string) string { return "╷\n│ " + strings.ReplaceAll(text, "\n", "\n│ ") + "\n╵\n" }
+func boxed(text string) string {
+	return "╷\n│ " + strings.ReplaceAll(text, "\n", "\n│ ") + "\n╵\n"
+}
