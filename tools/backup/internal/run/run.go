@@ -85,9 +85,20 @@ func Run(ctx context.Context, run *tool.Run, o Options) error {
 	if err == nil {
 		err = b.verdict()
 	}
+	err = made(err)
 	r.Verdict = tool.Outcome(tool.CodeOf(err))
 	if rerr := run.Result(r, r.text()); rerr != nil && err == nil {
 		err = rerr
+	}
+	return err
+}
+
+// made gives an error its code where the backup was made: 1 would say that
+// nothing was changed. Of a backup that failed, or could not be read back, the
+// evidence is not good enough.
+func made(err error) error {
+	if tool.CodeOf(err) == tool.Failed {
+		return tool.Exit(tool.Unproven, err)
 	}
 	return err
 }

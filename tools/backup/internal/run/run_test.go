@@ -1,11 +1,14 @@
 package run
 
 import (
+	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
 
 	"gitlab.com/slipway/slipway/pkg/owner"
+	"gitlab.com/slipway/slipway/pkg/tool"
 	"gitlab.com/slipway/slipway/pkg/yamlfile"
 	"gitlab.com/slipway/slipway/tools/backup/internal/config"
 	"gitlab.com/slipway/slipway/tools/backup/internal/mark"
@@ -34,5 +37,19 @@ func TestObject(t *testing.T) {
 	o.Owner = owner.Owner{}
 	if b, err := o.object(nil, "default"); err != nil || b.Meta.Name != "nightly-20261123221501-by-hand" {
 		t.Errorf("made %q, error %v", b.Meta.Name, err)
+	}
+}
+
+// TestMade: once a backup is there, no end says that nothing was changed.
+func TestMade(t *testing.T) {
+	for code, want := range map[int]int{tool.OK: tool.OK, tool.Failed: tool.Unproven, tool.Unproven: tool.Unproven, tool.Usage: tool.Usage, tool.Temporary: tool.Temporary, tool.Cancelled: tool.Cancelled} {
+		var err error
+		if code != tool.OK {
+			err = tool.Exit(code, errors.New("reading back"), "look at the bucket")
+		}
+		got := made(err)
+		if tool.CodeOf(got) != want || code != tool.OK && fmt.Sprint(tool.HintsOf(got)) != "[look at the bucket]" {
+			t.Errorf("%d becomes %d with hints %v, want %d", code, tool.CodeOf(got), tool.HintsOf(got), want)
+		}
 	}
 }

@@ -143,6 +143,7 @@ func (s *set) one(ctx context.Context, i int) (Result, error) {
 	defer func() { <-s.slots }()
 	s.beat.begin(n.Name, "releasing")
 	result, err := s.jobs[i].inTurn(ctx, s.step)
+	s.jobs[i] = nil // a plan holds all that is rendered, and is not needed any more
 	how := fmt.Sprintf("revision %d is deployed, ready after %.1f s", result.Revision, result.Ready)
 	if err != nil {
 		s.fail(n.Name)
