@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -82,7 +83,8 @@ func open(ctx context.Context, cfg Config, create bool) (*Box, error) {
 		}
 	case err != nil:
 		return nil, fmt.Errorf("opening the sandbox's folder: %w", err)
-	case len(entries) > 0 && !exists(b.path("journal.json")) && !exists(b.path("lock")):
+	// By what was listed: a `down` that ends meanwhile removes these two last.
+	case len(entries) > 0 && !slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == "journal.json" || e.Name() == "lock" }):
 		return nil, tool.Exit(tool.Usage, fmt.Errorf("opening the sandbox %q: the folder is not empty and not a sandbox's", b.Dir),
 			"name an empty folder, or one that does not exist, with --dir or SLIPWAY_SANDBOX")
 	}
