@@ -192,6 +192,19 @@ func TestSignedRequestsStayValid(t *testing.T) {
 	}
 }
 
+// talk answers a request as an API server answers an exec, and goes on as say does.
+func talk(t *testing.T, w http.ResponseWriter, say func(*bufio.ReadWriter)) {
+	conn, rw, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer conn.Close()
+	_, _ = rw.WriteString("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n")
+	_ = rw.Flush()
+	say(rw)
+}
+
 // TestStreamsPass: a watch's events come one by one, and an upgraded
 // connection is the client's and the part's own, both over TLS as a client.
 func TestStreamsPass(t *testing.T) {
@@ -204,17 +217,11 @@ func TestStreamsPass(t *testing.T) {
 			}
 			return
 		}
-		conn, rw, err := http.NewResponseController(w).Hijack()
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		defer conn.Close()
-		_, _ = rw.WriteString("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n")
-		_ = rw.Flush()
-		line, _ := rw.ReadString('\n')
-		_, _ = rw.WriteString("echo " + line)
-		_ = rw.Flush()
+		talk(t, w, func(rw *bufio.ReadWriter) {
+			line, _ := rw.ReadString('\n')
+			_, _ = rw.WriteString("echo " + line)
+			_ = rw.Flush()
+		})
 	}))
 	upstream.EnableHTTP2 = true
 	upstream.StartTLS()

@@ -1,6 +1,7 @@
 package faultproxy_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -189,15 +190,9 @@ func TestReportCountsWhatWasNotReached(t *testing.T) {
 func TestScheduleNamesUpgradedCalls(t *testing.T) {
 	s := faultproxy.Schedule{World: func(context.Context, int) (*faultproxy.World, error) {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			conn, rw, err := http.NewResponseController(w).Hijack()
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			defer conn.Close()
-			_, _ = rw.WriteString("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n")
-			_ = rw.Flush()
-			_, _ = rw.ReadString('\n') // the command, or the end of a killed client
+			talk(t, w, func(rw *bufio.ReadWriter) {
+				_, _ = rw.ReadString('\n') // the command, or the end of a killed client
+			})
 		}))
 		p := start(t, faultproxy.Config{Part: faultproxy.Kubernetes(), Upstream: server.URL})
 		killed := false

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
+	"slices"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -101,16 +102,19 @@ func PersonSession(user string) string {
 	return name[:min(len(name), 64)]
 }
 
+// refusals are the codes by which AWS's services refuse a caller.
+var refusals = []string{"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "InvalidIdentityToken", "IDPRejectedClaim", "ExpiredTokenException", "ExpiredToken",
+	"InvalidClientTokenId", "InvalidAccessKeyId", "MissingAuthenticationToken", "MissingAuthenticationTokenException", "UnrecognizedClientException",
+	"SignatureDoesNotMatch", "InvalidSignatureException"}
+
+// Refusal reports whether an error code of AWS's says that the caller has no right.
+func Refusal(code string) bool { return slices.Contains(refusals, code) }
+
 // Denied marks err, where AWS refused the caller, so that the program exits
 // 77; every other error is returned as it is.
 func Denied(err error) error {
 	var api smithy.APIError
-	if !errors.As(err, &api) {
-		return err
-	}
-	switch api.ErrorCode() {
-	case "AccessDenied", "AccessDeniedException", "InvalidIdentityToken", "IDPRejectedClaim", "ExpiredTokenException", "ExpiredToken", "InvalidClientTokenId", "InvalidAccessKeyId",
-		"MissingAuthenticationToken", "MissingAuthenticationTokenException", "UnrecognizedClientException", "SignatureDoesNotMatch", "InvalidSignatureException":
+	if errors.As(err, &api) && Refusal(api.ErrorCode()) {
 		return tool.Exit(tool.Denied, err)
 	}
 	return err

@@ -95,24 +95,18 @@ func closedFolders(t *testing.T, root string) (closed []string) {
 		if path, err = filepath.EvalSymlinks(path); err != nil {
 			continue // PATH names folders that are not there
 		}
-		for end := 1; end > 0; {
-			next := strings.IndexByte(path[end:], '/')
-			if next < 0 {
-				break
-			}
-			end += next
-			info, err := os.Stat(path[:end])
+		for dir := filepath.Dir(path); dir != "/"; dir = filepath.Dir(dir) {
+			info, err := os.Stat(dir)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if info.Mode()&0o001 == 0 && !slices.Contains(closed, path[:end]) {
-				closed = append(closed, path[:end])
+			if info.Mode()&0o001 == 0 {
+				closed = append(closed, dir)
 			}
-			end++
 		}
 	}
 	slices.Sort(closed)
-	return closed
+	return slices.Compact(closed)
 }
 
 // openFolder lets everybody through a folder to those in it that are open by

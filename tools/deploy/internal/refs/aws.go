@@ -9,6 +9,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/aws/smithy-go"
 
+	"gitlab.com/slipway/slipway/pkg/awsauth"
 	"gitlab.com/slipway/slipway/pkg/tool"
 )
 
@@ -66,9 +67,10 @@ func refused(err error) error {
 	if !errors.As(err, &api) {
 		return err
 	}
-	switch api.ErrorCode() {
-	case "AccessDeniedException", "AccessDenied", "UnrecognizedClientException":
+	if awsauth.Refusal(api.ErrorCode()) {
 		return tool.Exit(tool.Denied, err, "a role reads the secrets of its own service, <service>/…, and the platform's role platform/…; reviews read none")
+	}
+	switch api.ErrorCode() {
 	case "ParameterNotFound", "ParameterVersionNotFound", "ResourceNotFoundException":
 		return errors.New("it does not exist in this account and region")
 	case "ThrottlingException", "InternalServerError", "InternalServiceError":

@@ -5,6 +5,11 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -209,6 +214,47 @@ func TestLockHeld(t *testing.T) {
 	}
 	w.run(0, "plan", "--lock-timeout", "0s")
 	want(t, log, "Who runner@pod-7")
+}
+
+// TestLockNotToBeHad: a lock that AWS does not give is nobody's. TestExplain has
+// the cases in which the backend tries again for half a minute.
+func TestLockNotToBeHad(t *testing.T) {
+	w := newWorld(t)
+	upstream, err := url.Parse(w.env["AWS_ENDPOINT_URL"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	status, code := 0, ""
+	proxy := httputil.NewSingleHostReverseProxy(upstream)
+	s := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if !strings.HasSuffix(r.URL.Path, ".tflock") {
+			proxy.ServeHTTP(rw, r)
+			return
+		}
+		rw.Header().Set("Content-Type", "application/xml")
+		rw.WriteHeader(status)
+		fmt.Fprintf(rw, "<Error><Code>%s</Code><Message>not given</Message></Error>", code)
+	}))
+	t.Cleanup(s.Close)
+	for _, c := range []struct {
+		verb   string
+		status int
+		code   string
+		exit   int
+	}{{"plan", 403, "AccessDenied", 77}, {"apply", 403, "AccessDenied", 77}, {"apply", 400, "Curious", 1}} {
+		status, code = c.status, c.code
+		if c.verb == "apply" { // a plan that fails takes the one before away
+			w.env["AWS_ENDPOINT_URL"] = upstream.String()
+			w.run(0, "plan")
+		}
+		w.env["AWS_ENDPOINT_URL"] = s.URL
+		_, log := w.run(c.exit, c.verb, "--lock-timeout", "0s")
+		want(t, log, "taking the lock of the state: ")
+		want(t, log, c.code)
+		if strings.Contains(log, "force-unlock") {
+			t.Errorf("%s, %s: it says to give up a lock that nobody has:\n%s", c.verb, c.code, log)
+		}
+	}
 }
 
 // TestChildSeesNoToken runs a stack that prints its environment.

@@ -96,7 +96,7 @@ func TestExplain(t *testing.T) {
 		"lock denied, boxed": {boxed(lockDenied), tool.Denied, tool.Denied, true, "api error AccessDenied: Access to it is not given"},
 		"lock slow":          {lockSlow, tool.Temporary, tool.Failed, true, "api error SlowDown"},
 		"lock without net":   {lockCut, tool.Temporary, tool.Failed, true, "connection refused"},
-		"lock, odd":          {lockOdd, tool.Failed, tool.Failed, false, "taking the lock of the state: a thing that nobody knows"},
+		"lock, odd":          {lockOdd, tool.Failed, tool.Failed, true, "taking the lock of the state: a thing that nobody knows"},
 		"init denied":        {initDenied, tool.Denied, tool.Failed, false, "StatusCode: 403"},
 		"init without net":   {initCut, tool.Temporary, tool.Failed, false, "connection refused"},
 		"throttled":          {throttled, tool.Temporary, tool.Failed, false, "Rate exceeded"},

@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/terraform-exec/tfexec"
 	tfjson "github.com/hashicorp/terraform-json"
 
+	"gitlab.com/slipway/slipway/pkg/awsauth"
 	"gitlab.com/slipway/slipway/pkg/tool"
 )
 
@@ -195,7 +196,9 @@ func (p *Program) noLock(err error, text, block string) error {
 		_, cause, _ := strings.Cut(block, "Error message: ")
 		cause, _, _ = strings.Cut(cause, " acquires a state lock")
 		cause = strings.TrimSuffix(strings.TrimSuffix(cause, " Terraform"), " OpenTofu")
-		return untouched(childError{text: "taking the lock of the state: " + cause, err: err})
+		// It gets a code of ours whatever the cause: without the lock nothing was applied.
+		err = untouched(childError{text: "taking the lock of the state: " + cause, err: err})
+		return tool.Exit(tool.CodeOf(err), err)
 	}
 	hints := []string{"wait for that run to end, or give more time with --lock-timeout", "where that run is dead for certain, give its lock up:"}
 	return tool.Exit(tool.Undecidable, childError{text: "the state is locked, and it cannot be told whether its holder lives: " + strings.Join(who, ", "), err: err},
@@ -241,9 +244,6 @@ func blocks(text string) []string {
 var (
 	awsStatus = regexp.MustCompile(`(?i)\bstatus ?code: (\d{3})\b`)
 	awsCode   = regexp.MustCompile(`\bapi error (\w+):`)
-	// refusals come with the status 400 where they do not come with 403.
-	refusals = []string{"AccessDenied", "AccessDeniedException", "ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "InvalidAccessKeyId",
-		"UnrecognizedClientException", "SignatureDoesNotMatch", "InvalidSignatureException", "UnauthorizedOperation"}
 	// noAnswers are the words of Go's network and HTTP clients.
 	noAnswers = regexp.MustCompile(`connection refused|connection reset by peer|no such host|i/o timeout|TLS handshake timeout|network is unreachable|no route to host|` +
 		`server misbehaving|Client\.Timeout exceeded|context deadline exceeded|unexpected EOF|(?:429 Too Many Requests|50[0234] (?:Internal Server Error|Bad Gateway|Service Unavailable|Gateway Timeout))`)
@@ -264,7 +264,7 @@ func codeOf(block string) int {
 	switch {
 	case throttled || passing || status == "429" || strings.HasPrefix(status, "5"):
 		return tool.Temporary
-	case status == "403" || slices.Contains(refusals, code):
+	case status == "403" || awsauth.Refusal(code): // some services refuse with 400
 		return tool.Denied
 	case noAnswers.MatchString(block):
 		return tool.Temporary
