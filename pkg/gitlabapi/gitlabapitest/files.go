@@ -40,6 +40,11 @@ func (c *call) listCommits() *failure {
 	if err != nil {
 		return failInternal(err)
 	}
+	if q.Get("trailers") == "true" {
+		for i := range all {
+			all[i].readTrailers()
+		}
+	}
 	return c.answer(page(c.w, c.r, all))
 }
 

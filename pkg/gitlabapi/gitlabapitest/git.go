@@ -179,8 +179,12 @@ type commit struct {
 	CreatedAt      string   `json:"created_at"`
 	WebURL         string   `json:"web_url"`
 
+	// GitLab fills these two in where a list is asked for with trailers=true, and nowhere else
+	// (gitlab-org/gitlab issues 558984, 505825). Its own client reads no list of values.
 	Trailers         map[string]string   `json:"trailers"`
 	ExtendedTrailers map[string][]string `json:"extended_trailers"`
+
+	trailerLines string
 }
 
 // commits reads up to limit commits from a revision on.
@@ -197,26 +201,23 @@ func (s *Server) commits(ctx context.Context, p *project, revision string, limit
 			continue
 		}
 		title, _, _ := strings.Cut(f[9], "\n")
-		last, all := trailers(f[8])
 		list = append(list, commit{
 			ID: f[0], ShortID: f[0][:8], ParentIDs: strings.Fields(f[1]), AuthorName: f[2], AuthorEmail: f[3], AuthoredDate: f[4],
 			CommitterName: f[5], CommitterEmail: f[6], CommittedDate: f[7], CreatedAt: f[7], Title: title,
 			Message: strings.TrimRight(f[9], "\n") + "\n", WebURL: s.cfg.ExternalURL + "/" + p.Path + "/-/commit/" + f[0],
-			Trailers: last, ExtendedTrailers: all,
+			Trailers: map[string]string{}, ExtendedTrailers: map[string][]string{}, trailerLines: f[8],
 		})
 	}
 	return list, nil
 }
 
-// trailers reads the lines that git takes for trailers: the last of each key, and all of them.
-func trailers(lines string) (map[string]string, map[string][]string) {
-	last, all := map[string]string{}, map[string][]string{}
-	for _, line := range strings.Split(lines, "\n") {
+// readTrailers fills in the lines that git takes for trailers: the last of each key, and all of them.
+func (c *commit) readTrailers() {
+	for _, line := range strings.Split(c.trailerLines, "\n") {
 		if key, value, ok := strings.Cut(line, ": "); ok {
-			last[key], all[key] = value, append(all[key], value)
+			c.Trailers[key], c.ExtendedTrailers[key] = value, append(c.ExtendedTrailers[key], value)
 		}
 	}
-	return last, all
 }
 
 func (s *Server) commit(ctx context.Context, p *project, sha string) (commit, error) {

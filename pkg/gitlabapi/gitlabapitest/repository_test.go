@@ -92,6 +92,25 @@ func TestCommitsOfSeveralActions(t *testing.T) {
 	refused(t, "a protected branch is rewritten", resp, err, 403, "not allowed to force push")
 }
 
+// TestTrailers: they are told in a list that is asked for with them, and
+// nowhere else; so is a commit that has some one that the client can read.
+func TestTrailers(t *testing.T) {
+	i := start(t)
+	i.push("nsflow/orders", map[string]string{"README.md": "x\n"})
+	str := gitlab.Ptr[string]
+	made := must[*gitlab.Commit](t)(i.client.Commits.CreateCommit(77, &gitlab.CreateCommitOptions{Branch: str("main"), CommitMessage: str("readme: more\n\nCc: one\nCc: two\n"),
+		Actions: []*gitlab.CommitActionOptions{{Action: gitlab.Ptr(gitlab.FileUpdate), FilePath: str("README.md"), Content: str("y\n")}}}))
+	single := must[*gitlab.Commit](t)(i.client.Commits.GetCommit(77, made.ID, nil))
+	list := must[[]*gitlab.Commit](t)(i.client.Commits.ListCommits(77, nil))
+	if len(single.Trailers) > 0 || len(list[0].Trailers) > 0 || list[0].ID != made.ID {
+		t.Errorf("trailers %v and %v, want none", single.Trailers, list[0].Trailers)
+	}
+	_, _, body := i.raw("GET", "/api/v4/projects/77/repository/commits?trailers=true&per_page=1", "", "PRIVATE-TOKEN", developerToken)
+	if !strings.Contains(body, `"trailers":{"Cc":"two"},"extended_trailers":{"Cc":["one","two"]}`) {
+		t.Errorf("the list is %s", body)
+	}
+}
+
 func TestBranchesTagsAndComparison(t *testing.T) {
 	i := start(t)
 	i.push("nsflow/orders", map[string]string{"README.md": "x\n"})
