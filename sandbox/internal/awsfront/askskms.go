@@ -36,6 +36,12 @@ func usesKey(action string) bool {
 	return slices.Contains([]string{"Sign", "Verify", "Encrypt", "Decrypt", "GetPublicKey"}, action) || strings.HasPrefix(action, "GenerateDataKey")
 }
 
+// keyByIDAlone reports whether moto knows the key of the call by its bare id
+// alone, where KMS knows it by its ARN too.
+func keyByIDAlone(action string) bool {
+	return slices.Contains([]string{"EnableKey", "DisableKey", "ScheduleKeyDeletion", "CancelKeyDeletion"}, action)
+}
+
 // findKey looks a key up by id, ARN or alias, in the caller's account or, by
 // ARN, in another. It returns nil where there is none.
 func (f *Front) findKey(c *call, id string) (*foundKey, *apiError) {
@@ -79,6 +85,11 @@ func (f *Front) keyAsks(c *call) ([]ask, *apiError) {
 	}
 	action := permission(c.service, c.action)
 	a := ask{action: action, resource: key.arn, guard: key.guard, context: keyContext(c)}
+	if keyByIDAlone(c.action) {
+		if refused := c.setParam("KeyId", key.arn[strings.LastIndexByte(key.arn, '/')+1:]); refused != nil {
+			return nil, refused
+		}
+	}
 	if usesKey(c.action) {
 		a.unusable = key.unusable()
 	}

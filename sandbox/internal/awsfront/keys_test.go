@@ -143,7 +143,8 @@ func TestKeyStates(t *testing.T) {
 	}
 	each := func(do func(key *string) error) {
 		t.Helper()
-		for _, key := range []*string{signing.KeyMetadata.KeyId, sealing.KeyMetadata.KeyId} {
+		// By its id and by its ARN, as KMS takes both.
+		for _, key := range []*string{signing.KeyMetadata.KeyId, sealing.KeyMetadata.Arn} {
 			if err := do(key); err != nil {
 				t.Fatal(err)
 			}

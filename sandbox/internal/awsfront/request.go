@@ -102,6 +102,18 @@ func (c *call) tags() map[string]string {
 	return out
 }
 
+// setParam gives a call of a JSON protocol another value on its way to the
+// service.
+func (c *call) setParam(name, value string) *apiError {
+	c.params[name] = value
+	body, err := json.Marshal(c.params)
+	if err != nil {
+		return internal(err)
+	}
+	c.body, c.r.Body, c.r.ContentLength = body, io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	return nil
+}
+
 // readCall finds out which service and action a request is for.
 func readCall(w http.ResponseWriter, r *http.Request) (*call, *apiError) {
 	c := &call{w: w, r: r, proto: restJSON}

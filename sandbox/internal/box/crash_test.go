@@ -238,6 +238,40 @@ func TestUpDuringDown(t *testing.T) {
 	down(t, dir)
 }
 
+// A folder that was removed under the processes of its sandbox: they carry its
+// mark, and end.
+func TestDownWithoutItsFolder(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "sandbox")
+	if err := fakeUp(t.Context(), dir, ""); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	down(t, dir)
+}
+
+// What an `up` that was killed has half built goes with `down`.
+func TestDownSweepsTheCache(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "sandbox")
+	t.Setenv("SLIPWAY_CACHE", t.TempDir())
+	half := filepath.Join(os.Getenv("SLIPWAY_CACHE"), ".building-kwok.1", "out")
+	for _, up := range []bool{true, false} {
+		if err := os.MkdirAll(half, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if up {
+			if err := fakeUp(t.Context(), dir, ""); err != nil {
+				t.Fatal(err)
+			}
+		}
+		down(t, dir)
+		if exists(half) {
+			t.Errorf("down left %s", half)
+		}
+	}
+}
+
 func TestPartThatEnds(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "sandbox")
 	b, err := open(t.Context(), Config{Dir: dir, Env: os.Getenv, Say: t.Logf}, true)

@@ -235,6 +235,11 @@ func (b *Box) removeNodes(ctx context.Context) error {
 	return nil
 }
 
+// nodesLeft tells whether there is something for removeNodes.
+func (b *Box) nodesLeft() bool {
+	return slices.ContainsFunc(clusters(), func(c string) bool { return node.LeftBehind(b.linkName(c), b.cgroupName(c)) })
+}
+
 func (b *Box) describeNode(cluster string) *Node {
 	if !b.Node {
 		return nil

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"gitlab.com/slipway/slipway/sandbox/internal/buildcache"
 	"gitlab.com/slipway/slipway/sandbox/internal/process"
 )
 
@@ -219,31 +220,56 @@ func Build(ctx context.Context, cfg Config) error {
 	return nil
 }
 
-// Down stops every process of the sandbox and removes its folder.
+// Down stops every process of the sandbox and removes its folder, and from
+// the build cache what killed builds have left.
 func Down(ctx context.Context, cfg Config) error {
 	b, err := open(ctx, cfg, false)
+	if err == nil && b == nil {
+		b, err = openRemains(ctx, cfg)
+	}
 	if err != nil {
 		return err
 	}
 	if b == nil {
 		cfg.Say("no sandbox is at %s; nothing to stop", cfg.Dir)
-		return nil
+		return sweepCache(cfg)
 	}
 	stopped, err := b.stopAll(ctx)
+	if err == nil {
+		err = b.removeNodes(ctx)
+	}
+	if err == nil {
+		err = b.remove()
+	}
 	if err != nil {
 		b.lock.Unlock()
 		return err
 	}
-	if err := b.removeNodes(ctx); err != nil {
-		b.lock.Unlock()
-		return err
-	}
-	if err := b.remove(); err != nil {
-		b.lock.Unlock()
-		return err
-	}
 	b.say("the sandbox is down: %d processes stopped, %s removed", stopped, b.Dir)
-	return nil
+	return sweepCache(cfg)
+}
+
+// openRemains makes the folder of a sandbox anew that somebody has removed
+// under its processes, so that they can be stopped under its lock; nil where
+// nothing of it is left.
+func openRemains(ctx context.Context, cfg Config) (*Box, error) {
+	b := &Box{Config: cfg}
+	left, err := process.Members(b.Dir, "")
+	if err != nil {
+		return nil, err
+	}
+	if len(left) == 0 && !b.nodesLeft() {
+		return nil, nil
+	}
+	return open(ctx, cfg, true)
+}
+
+func sweepCache(cfg Config) error {
+	dir, err := buildcache.Dir(cfg.Env)
+	if err != nil {
+		return err
+	}
+	return (&buildcache.Cache{Dir: dir}).Sweep()
 }
 
 // stopAll ends what the journal names and what carries the sandbox's mark,

@@ -14,6 +14,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -133,7 +134,7 @@ func (c *Cache) Get(ctx context.Context, i Item) (string, error) {
 
 // lock keeps two processes from building the same item at once.
 func (c *Cache) lock(ctx context.Context, i Item) (*process.Lock, error) {
-	path := filepath.Join(c.Dir, "."+i.Name+".lock")
+	path := c.lockPath(i.Name)
 	lock, err := process.TryLock(path)
 	if err != nil || lock != nil {
 		return lock, err
@@ -144,15 +145,15 @@ func (c *Cache) lock(ctx context.Context, i Item) (*process.Lock, error) {
 }
 
 func (c *Cache) build(ctx context.Context, i Item, done string) (err error) {
-	if err := c.sweep(i); err != nil {
+	if err := c.sweep(i.Name); err != nil {
 		return fmt.Errorf("building %q: %w", i.Name, err)
 	}
-	aside, err := os.MkdirTemp(c.Dir, asidePrefix(i)+"*")
+	work, err := os.MkdirTemp(c.Dir, asidePrefix(i.Name)+"*")
 	if err != nil {
 		return fmt.Errorf("building %q: %w", i.Name, err)
 	}
-	defer os.RemoveAll(aside)
-	site := Site{Out: filepath.Join(aside, "out"), Tmp: filepath.Join(aside, "tmp")}
+	defer os.RemoveAll(work)
+	site := Site{Out: filepath.Join(work, "out"), Tmp: filepath.Join(work, "tmp")}
 	if err := errors.Join(os.Mkdir(site.Out, 0o755), os.Mkdir(site.Tmp, 0o700)); err != nil {
 		return fmt.Errorf("building %q: %w", i.Name, err)
 	}
@@ -178,11 +179,41 @@ func (c *Cache) build(ctx context.Context, i Item, done string) (err error) {
 	return nil
 }
 
-func asidePrefix(i Item) string { return ".building-" + i.Name + "." }
+const aside = ".building-"
+
+func asidePrefix(name string) string { return aside + name + "." }
+
+// Sweep removes what killed builds have left, of items that nobody builds at
+// the time.
+func (c *Cache) Sweep() error {
+	left, err := filepath.Glob(filepath.Join(c.Dir, aside+"*"))
+	if err != nil {
+		return fmt.Errorf("sweeping the build cache: %w", err)
+	}
+	for _, dir := range left {
+		name := strings.TrimPrefix(filepath.Base(dir), aside)
+		name = name[:max(strings.LastIndexByte(name, '.'), 0)]
+		lock, err := process.TryLock(c.lockPath(name))
+		if err != nil {
+			return fmt.Errorf("sweeping the build cache: %w", err)
+		}
+		if lock == nil {
+			continue
+		}
+		err = c.sweep(name)
+		lock.Unlock()
+		if err != nil {
+			return fmt.Errorf("sweeping the build cache: %w", err)
+		}
+	}
+	return nil
+}
+
+func (c *Cache) lockPath(name string) string { return filepath.Join(c.Dir, "."+name+".lock") }
 
 // sweep removes what killed builds of the item have left; the caller holds the lock.
-func (c *Cache) sweep(i Item) error {
-	left, err := filepath.Glob(filepath.Join(c.Dir, asidePrefix(i)+"*"))
+func (c *Cache) sweep(name string) error {
+	left, err := filepath.Glob(filepath.Join(c.Dir, asidePrefix(name)+"*"))
 	if err != nil {
 		return err
 	}

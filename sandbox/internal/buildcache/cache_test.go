@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"gitlab.com/slipway/slipway/sandbox/internal/process"
 )
 
 func tools(versions ...string) func(context.Context) ([]string, error) {
@@ -113,6 +115,39 @@ func TestGetBuildsOnce(t *testing.T) {
 	}
 	if _, err := os.Stat(cache + "/.building-crane-plugin.1"); err != nil {
 		t.Error("another item's build was removed")
+	}
+}
+
+// What killed builds have left goes, also of items that no longer exist; what
+// a living process builds stays.
+func TestSweep(t *testing.T) {
+	cache := &Cache{Dir: t.TempDir()}
+	lock, err := process.TryLock(cache.lockPath("kwok"))
+	if err != nil || lock == nil {
+		t.Fatal(lock, err)
+	}
+	defer lock.Unlock()
+	for _, dir := range []string{".building-crane.1", ".building-crane.2", ".building-no-longer.made.3", ".building-kwok.4", "crane-0123"} {
+		write(t, filepath.Join(cache.Dir, dir, "file"), "")
+	}
+	if err := cache.Sweep(); err != nil {
+		t.Fatal(err)
+	}
+	var left []string
+	entries, err := os.ReadDir(cache.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if e.IsDir() {
+			left = append(left, e.Name())
+		}
+	}
+	if got := strings.Join(left, " "); got != ".building-kwok.4 crane-0123" {
+		t.Errorf("left is %q", got)
+	}
+	if err := (&Cache{Dir: filepath.Join(cache.Dir, "missing")}).Sweep(); err != nil {
+		t.Errorf("without a cache: %v", err)
 	}
 }
 

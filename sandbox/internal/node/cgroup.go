@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/vishvananda/netlink"
 )
 
 const cgroupRoot = "/sys/fs/cgroup"
@@ -102,6 +104,18 @@ func RemoveCgroup(ctx context.Context, name string) error {
 		}
 	}
 	return nil
+}
+
+// LeftBehind tells whether a node's link or its cgroup is there.
+func LeftBehind(link, cgroup string) bool {
+	if _, err := netlink.LinkByName(link); err == nil {
+		return true
+	}
+	all, err := hierarchies()
+	return err == nil && slices.ContainsFunc(all, func(h string) bool {
+		_, err := os.Stat(filepath.Join(h, cgroup))
+		return err == nil
+	})
 }
 
 func pause(ctx context.Context) error {
