@@ -28,9 +28,9 @@ type goProgram struct {
 
 func goPrograms() []goProgram {
 	return []goProgram{
-		{name: "versitygw", cold: "90 s", pkg: "github.com/versity/versitygw/cmd/versitygw"},
+		{name: "versitygw", cold: "3 min", pkg: "github.com/versity/versitygw/cmd/versitygw"},
 		{name: "crane", cold: "20 s", pkg: "github.com/google/go-containerregistry/cmd/crane"},
-		{name: "kwok", cold: "3 min", pkg: "sigs.k8s.io/kwok/cmd/kwok", extra: kwokStages},
+		{name: "kwok", cold: "4 min", pkg: "sigs.k8s.io/kwok/cmd/kwok", extra: kwokStages},
 		{name: "velero", cold: "7 min", pkg: ".", extra: veleroCRDs},
 		{name: "velero-plugin-for-aws", cold: "3 min", pkg: "github.com/vmware-tanzu/velero-plugin-for-aws/velero-plugin-for-aws"},
 		{name: "kubernetes", cold: "12 min", pkg: "."},

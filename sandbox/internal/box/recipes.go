@@ -118,7 +118,7 @@ func (b *Box) debianImages() []buildcache.Item {
 	for _, name := range debianNames() {
 		dir := b.buildDir(name)
 		items = append(items, buildcache.Item{
-			Name: name, Cold: "1 min", From: b.from(dir, b.packageFile("debian", "debian.go"), b.packageFile("image", "image.go")),
+			Name: name, Cold: "3 min", From: b.from(dir, b.packageFile("debian", "debian.go"), b.packageFile("image", "image.go")),
 			Tools: func(context.Context) ([]string, error) { return []string{runtime.GOARCH}, nil },
 			Build: func(ctx context.Context, s buildcache.Site) error {
 				return debian.Build(ctx, dir, s.Out, s.Log)
@@ -170,7 +170,7 @@ func (b *Box) builtProgram(name string) string {
 func (b *Box) motoItem() buildcache.Item {
 	requirements := filepath.Join(b.Root, "sandbox", "requirements.txt")
 	return buildcache.Item{
-		Name: "moto", Cold: "1 min", From: b.from(requirements),
+		Name: "moto", Cold: "3 min", From: b.from(requirements),
 		Tools: func(ctx context.Context) ([]string, error) {
 			version, err := output(ctx, b.Root, "python3", "-c", "import sys, platform; print(sys.executable, sys.version_info[:3], platform.machine())")
 			return []string{version}, err
