@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -45,6 +46,9 @@ func (l *Log) Redact(secret string) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if slices.Contains(l.secrets, secret) {
+		return
+	}
 	l.secrets = append(l.secrets, secret)
 	// In JSON it looks otherwise, in two ways: with <, > and & escaped, and without.
 	var plain bytes.Buffer

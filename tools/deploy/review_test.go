@@ -209,6 +209,33 @@ func TestReviewApp(t *testing.T) {
 	}
 }
 
+// TestReviewIsRefusedFirst: what a service may not bring is refused before its
+// namespace is made, and what is found later says that it was.
+func TestReviewIsRefusedFirst(t *testing.T) {
+	w := newReviewWorld(t)
+	name := w.service + "-mr-14"
+	there := func() bool {
+		_, err := w.admin.CoreV1().Namespaces().Get(t.Context(), name, metav1.GetOptions{})
+		if err != nil && !apierrors.IsNotFound(err) {
+			t.Fatal(err)
+		}
+		return err == nil
+	}
+	w.write("chart/templates/extra.yaml", "apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRoleBinding\nmetadata: {name: "+w.service+"}\n"+
+		"roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: cluster-admin}\n")
+	_, log := w.run(4, "apply", "--environment", "review", "--mr", "14")
+	w.holds(log, "kind ClusterRoleBinding", "nothing was changed")
+	if there() {
+		t.Error("the namespace was made")
+	}
+	w.write("chart/templates/extra.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: extra}\ndta: {a: b}\n")
+	_, log = w.run(6, "apply", "--environment", "review", "--mr", "14")
+	w.holds(log, "dta", "was made for it and stays")
+	if !there() {
+		t.Error("the namespace was not made")
+	}
+}
+
 // TestReviewLeavesOthersAlone: what has the name and not the labels is refused.
 func TestReviewLeavesOthersAlone(t *testing.T) {
 	w := newReviewWorld(t)

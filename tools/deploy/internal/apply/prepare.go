@@ -21,18 +21,18 @@ func (j *job) prepare(ctx context.Context, step Stepper) (done bool, err error) 
 		return true, nil
 	}
 	if err := j.request.refused(j.plan.State); err != nil {
-		return false, err
+		return false, j.request.untouched(err)
 	}
 	made, err := j.namespace(ctx)
 	if made && err == nil { // what comes into it can be tried now
-		err = madeFor(j.request.Namespace, j.makePlan(ctx, step))
+		err = MadeFor(j.request.Namespace, j.makePlan(ctx, step))
 	}
 	return false, err
 }
 
-// madeFor says that the namespace of a release that is then refused was made
+// MadeFor says that the namespace of a release that is then refused was made
 // and stays: the codes that say that nothing was changed would be wrong.
-func madeFor(namespace string, err error) error {
+func MadeFor(namespace string, err error) error {
 	return changed(err, fmt.Sprintf("namespace %q was made for it and stays; run it again when the release is mended", namespace))
 }
 
@@ -81,6 +81,9 @@ func (j *job) makePlan(ctx context.Context, step Stepper) error {
 		r := j.request
 		if j.plan, err = j.client.Plan(ctx, r.Spec, helmrelease.Look{Lookup: r.Lookup, NewNamespace: r.CreateNamespace}); err != nil {
 			return err
+		}
+		for _, secret := range j.plan.Secrets() {
+			j.deps.Run.Log.Redact(secret)
 		}
 		j.result.Status = Failed // until it is better
 		for _, p := range j.plan.Problems {

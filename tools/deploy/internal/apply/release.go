@@ -32,6 +32,7 @@ type Request struct {
 	helmrelease.Spec
 	Timeout, Stable time.Duration
 	CreateNamespace bool
+	MadeNamespace   bool   // the caller has just made it for this release
 	Lookup          bool   // templates may read the cluster
 	Restore         bool   // roll a failed upgrade back
 	WhyNot          string // why a failed one is left, where Restore is false
@@ -79,7 +80,7 @@ const untouched = "nothing was changed"
 func Release(ctx context.Context, d Deps, r Request, step Stepper) (Result, error) {
 	j := newJob(d, r)
 	if err := j.makePlan(ctx, step); err != nil {
-		return j.result, tool.Hint(err, untouched)
+		return j.result, r.untouched(err)
 	}
 	return j.release(ctx, step)
 }
@@ -107,6 +108,15 @@ func (r Request) refused(s helmrelease.State) error {
 		return nil
 	}
 	return r.Refuse(s)
+}
+
+// untouched tells of a run that ended before it changed anything of the
+// release.
+func (r Request) untouched(err error) error {
+	if r.MadeNamespace {
+		return MadeFor(r.Namespace, err)
+	}
+	return tool.Hint(err, untouched)
 }
 
 // job is the work on one release.

@@ -38,11 +38,11 @@ func TestCodesOfASet(t *testing.T) {
 // TestNamespaceThatStays: a release refused after its namespace was made has
 // changed something.
 func TestNamespaceThatStays(t *testing.T) {
-	err := madeFor("new", tool.Exit(tool.Usage, errors.New("spec.ports")))
+	err := MadeFor("new", tool.Exit(tool.Usage, errors.New("spec.ports")))
 	if tool.CodeOf(err) != tool.Broken || !strings.Contains(strings.Join(tool.HintsOf(err), ""), `namespace "new" was made`) {
 		t.Errorf("code %d, hints %q", tool.CodeOf(err), tool.HintsOf(err))
 	}
-	if err := madeFor("new", nil); err != nil {
+	if err := MadeFor("new", nil); err != nil {
 		t.Error(err)
 	}
 }

@@ -57,11 +57,12 @@ func runApply(ctx context.Context, run *tool.Run, c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := p.home(ctx, run, o, cluster); err != nil {
-		return err
-	}
 	p.loaded.backup = c.String("backup")
 	spec, err := p.loaded.spec(p.target.Namespace)
+	if err != nil {
+		return err
+	}
+	made, err := p.home(ctx, run, o, cluster, spec)
 	if err != nil {
 		return err
 	}
@@ -69,7 +70,7 @@ func runApply(ctx context.Context, run *tool.Run, c *cli.Context) error {
 	defer watcher.Close()
 	timeout, stable := p.loaded.service.Rollout.Wait()
 	restore, why := p.loaded.service.Restores()
-	request := apply.Request{Spec: spec, Lookup: lookup(p.session), Timeout: timeout, Stable: stable, Restore: restore, WhyNot: why, RemoveFirst: !p.target.Gated}
+	request := apply.Request{Spec: spec, Lookup: lookup(p.session), Timeout: timeout, Stable: stable, Restore: restore, WhyNot: why, RemoveFirst: !p.target.Gated, MadeNamespace: made}
 	if !p.target.Gated { // there the desired state is the judge
 		request.Refuse = notOlder(ctx, p.loaded.from, o.dir)
 	}

@@ -12,6 +12,7 @@ import (
 	"gitlab.com/slipway/slipway/pkg/bundle"
 	"gitlab.com/slipway/slipway/pkg/session"
 	"gitlab.com/slipway/slipway/pkg/tool"
+	"gitlab.com/slipway/slipway/tools/deploy/internal/mask"
 )
 
 // options are the flags of the verbs that work on releases.
@@ -46,6 +47,9 @@ func read(run *tool.Run, c *cli.Context, n needs) (options, error) {
 		landscape: session.Landscape(c, run.Env)}
 	if o.context != "" && o.kubeconfig == "" {
 		o.kubeconfig = run.Env("KUBECONFIG") // as GitLab gives it to jobs that may use an agent
+	}
+	if o.assign != "" {
+		run.Report.Inputs["set"] = mask.Assignments(o.assign)
 	}
 	var p tool.Problems
 	if n.landscape {

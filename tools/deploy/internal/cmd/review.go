@@ -13,6 +13,7 @@ import (
 	"gitlab.com/slipway/slipway/pkg/session"
 	"gitlab.com/slipway/slipway/pkg/tool"
 	"gitlab.com/slipway/slipway/tools/deploy/internal/apply"
+	"gitlab.com/slipway/slipway/tools/deploy/internal/helmrelease"
 	"gitlab.com/slipway/slipway/tools/deploy/internal/review"
 )
 
@@ -33,17 +34,28 @@ func appOf(s *session.Session, t target, mr string) (app review.App, isReview bo
 }
 
 // home makes the namespace of a review app; every other namespace is the
-// tenancy release's to make.
-func (p *prepared) home(ctx context.Context, run *tool.Run, o options, cluster *kube.Cluster) error {
+// tenancy release's to make. What a service may not bring is refused first.
+func (p *prepared) home(ctx context.Context, run *tool.Run, o options, cluster *kube.Cluster, spec helmrelease.Spec) (made bool, err error) {
 	app, isReview, err := appOf(p.session, p.target, o.mr)
 	if err != nil || !isReview {
-		return err
+		return false, err
 	}
-	return run.Step(ctx, "make namespace "+app.Namespace, func(ctx context.Context) error {
+	err = run.Step(ctx, "look at what the release brings", func(ctx context.Context) error {
+		return helmrelease.New(cluster, nil, run.Log.Printf).Bounds(ctx, spec)
+	})
+	if err != nil {
+		return false, tool.Hint(err, "nothing was changed")
+	}
+	err = run.Step(ctx, "make namespace "+app.Namespace, func(ctx context.Context) (err error) {
 		ctx, cancel := tool.Deadline(ctx, 5*time.Minute, "making namespace "+app.Namespace)
 		defer cancel()
-		return review.Ensure(ctx, cluster, app, time.Now())
+		made, err = review.Ensure(ctx, cluster, app, time.Now())
+		return err
 	})
+	if made && err != nil {
+		err = apply.MadeFor(app.Namespace, err)
+	}
+	return made, err
 }
 
 // stopped is the result of stop.

@@ -161,3 +161,18 @@ func (m *Masker) leaf(name, text string) string {
 	}
 	return m.Text(text)
 }
+
+var assigned = regexp.MustCompile(`(?:^|,)\s*([^=,{}]+)=`)
+
+// Assignments returns what --set was given, without the values where a name
+// says that one of them is a secret.
+func Assignments(text string) string {
+	var names []string
+	for _, m := range assigned.FindAllStringSubmatch(text, -1) {
+		names = append(names, m[1])
+	}
+	if !slices.ContainsFunc(names, secretName) {
+		return text
+	}
+	return strings.Join(names, "=[MASKED],") + "=[MASKED]"
+}

@@ -84,3 +84,19 @@ func TestErrorTextsOfTheServer(t *testing.T) {
 		}
 	}
 }
+
+func TestAssignments(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                                  "",
+		"image.tag=1.2,replicas=3":          "image.tag=1.2,replicas=3",
+		"secretName=db":                     "secretName=db",
+		"image.tag=1.2,db.password=hunter2": "image.tag=[MASKED],db.password=[MASKED]",
+		`tokens={a=b,hunter2},note=x\,y`:    "tokens=[MASKED],note=[MASKED]",
+		"db.password=a=b,,c":                "db.password=[MASKED]",
+		"auth[0].password=hunter2,auth[0].user=u": "auth[0].password=[MASKED],auth[0].user=[MASKED]",
+	} {
+		if got := Assignments(text); got != want {
+			t.Errorf("%q is shown as %q, want %q", text, got, want)
+		}
+	}
+}

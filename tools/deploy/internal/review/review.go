@@ -70,21 +70,23 @@ func (a App) errForeign() error {
 var namespaces = schema.GroupVersionResource{Version: "v1", Resource: "namespaces"}
 
 // Ensure makes the app's namespace, or renews the time it stays, and lets the
-// service's role in. It returns once the role's rights count.
-func Ensure(ctx context.Context, cluster *kube.Cluster, a App, now time.Time) error {
+// service's role in. It returns once the role's rights count, and tells whether
+// it made the namespace, also beside an error.
+func Ensure(ctx context.Context, cluster *kube.Cluster, a App, now time.Time) (made bool, err error) {
 	client := cluster.Clientset().CoreV1().Namespaces()
 	for {
 		found, err := client.Get(ctx, a.Namespace, metav1.GetOptions{})
 		switch {
 		case apierrors.IsNotFound(err):
 			err = a.create(ctx, client, now)
+			made = err == nil
 		case err != nil:
-			return fmt.Errorf("looking for namespace %q: %w", a.Namespace, denied(err))
+			return made, fmt.Errorf("looking for namespace %q: %w", a.Namespace, denied(err))
 		case !a.owns(found):
-			return a.errForeign()
+			return made, a.errForeign()
 		case found.DeletionTimestamp != nil: // a stop job came first
 			if err := gone(ctx, cluster, a.Namespace, string(found.UID)); err != nil {
-				return err
+				return made, err
 			}
 			continue
 		default:
@@ -94,9 +96,9 @@ func Ensure(ctx context.Context, cluster *kube.Cluster, a App, now time.Time) er
 			continue // another job was faster; look again
 		}
 		if err != nil {
-			return err
+			return made, err
 		}
-		return a.admit(ctx, cluster)
+		return made, a.admit(ctx, cluster)
 	}
 }
 
