@@ -75,6 +75,9 @@ func (p *Publisher) publish(ctx context.Context) error {
 		return err
 	}
 	if !ok {
+		if p.channel.IsClosed() { // it ended with the confirmation still to come
+			return amqp.ErrClosed
+		}
 		return fmt.Errorf("the broker refuses message %d", p.Sent)
 	}
 	p.Acked = p.Sent
