@@ -115,6 +115,16 @@ releases:
 	if !strings.Contains(out, "RELEASE") || !strings.Contains(out, "TOOK") || strings.Count(out, "deployed") != 3 {
 		t.Errorf("the table:\n%s", out)
 	}
+	out, _ = w.run(0, "status", "--releases", "set/releases.yaml", "--cluster", "nonprod", "--follow")
+	for _, want := range []string{"a-user: revision 1 is deployed", "b-user: revision 1 is deployed", "kind: revision 1 is deployed"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("the status lacks %q:\n%s", want, out)
+		}
+	}
+	out, _ = w.run(0, "status", "--releases", "set/releases.yaml", "--cluster", "nonprod", "--release", "b-user", "--why")
+	if !strings.Contains(out, "b-user: revision 1 is deployed") || strings.Contains(out, "a-user") {
+		t.Errorf("the status of one:\n%s", out)
+	}
 }
 
 // TestChartsFromElsewhere puts a chart of a registry into the cluster, once

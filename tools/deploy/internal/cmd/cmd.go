@@ -23,7 +23,7 @@ func Program() tool.Program {
 			{Name: "diff", Usage: "compare what would be released with what is stored; changes nothing", Flags: flags(where(), access(), what(),
 				[]cli.Flag{&cli.BoolFlag{Name: "detailed-exitcode", Usage: "exit with 3 where there are changes"},
 					&cli.BoolFlag{Name: "note", Usage: "write it to the pipeline's merge request too, as one note that is kept up to date; SLIPWAY_GITLAB_TOKEN must be a token that may"}}), Run: runDiff},
-			{Name: "status", Usage: "say which revision is in place, whether it is ready and why not; changes nothing", Flags: flags(where(), access(), looking()), Run: runStatus},
+			{Name: "status", Usage: "say which revision is in place, whether it is ready and why not; changes nothing", Flags: flags(existing(), access(), looking()), Run: runStatus},
 			{Name: "render", Usage: "print the manifest of a service, without a cluster", Flags: flags(where()), Run: runRender},
 			{Name: "bundle", Usage: "make a signed release bundle of a service and push it", Flags: flags(folder(), []cli.Flag{
 				session.LandscapeFlag(),

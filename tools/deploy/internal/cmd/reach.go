@@ -25,6 +25,8 @@ type reached struct {
 	cluster  *kube.Cluster
 	watcher  *rollout.Watcher
 	releases []apply.Request
+
+	clusterName string
 }
 
 // existing are the flags that say which of the releases that are there.
@@ -46,7 +48,7 @@ func reach(ctx context.Context, run *tool.Run, o options, refuse func(target) er
 	r := &reached{}
 	var i *identity
 	var err error
-	name := o.cluster
+	r.clusterName = o.cluster
 	if o.releases != "" {
 		if r.releases, err = releasesOf(o); err != nil {
 			return nil, err
@@ -54,12 +56,12 @@ func reach(ctx context.Context, run *tool.Run, o options, refuse func(target) er
 		r.session, i, err = openSet(ctx, run, o)
 	} else {
 		i, err = r.service(ctx, run, o, refuse)
-		name = r.target.Cluster
+		r.clusterName = r.target.Cluster
 	}
 	if err != nil {
 		return nil, err
 	}
-	if r.cluster, err = connect(ctx, run, o, i, name); err != nil {
+	if r.cluster, err = connect(ctx, run, o, i, r.clusterName); err != nil {
 		return nil, err
 	}
 	r.watcher = rollout.NewWatcher(r.cluster)

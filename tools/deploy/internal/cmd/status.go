@@ -14,8 +14,8 @@ import (
 	"gitlab.com/slipway/slipway/pkg/kube"
 	"gitlab.com/slipway/slipway/pkg/report"
 	"gitlab.com/slipway/slipway/pkg/rollout"
-	"gitlab.com/slipway/slipway/pkg/session"
 	"gitlab.com/slipway/slipway/pkg/tool"
+	"gitlab.com/slipway/slipway/tools/deploy/internal/apply"
 	"gitlab.com/slipway/slipway/tools/deploy/internal/evidence"
 	"gitlab.com/slipway/slipway/tools/deploy/internal/helmrelease"
 )
@@ -30,9 +30,9 @@ func looking() []cli.Flag {
 	}
 }
 
-// stated is the result of status.
+// stated is what status says of a release.
 type stated struct {
-	Service   string                `json:"service"`
+	Release   string                `json:"release"`
 	Namespace string                `json:"namespace"`
 	Cluster   string                `json:"cluster,omitempty"`
 	Last      *helmrelease.Revision `json:"last,omitempty"`
@@ -41,7 +41,7 @@ type stated struct {
 	Findings  []rollout.Finding     `json:"findings,omitempty"`
 	Notes     []string              `json:"notes,omitempty"`
 
-	why bool
+	why, seen bool
 }
 
 func runStatus(ctx context.Context, run *tool.Run, c *cli.Context) error {
@@ -55,80 +55,78 @@ func runStatus(ctx context.Context, run *tool.Run, c *cli.Context) error {
 	if c.Duration("timeout") <= 0 {
 		return tool.Exitf(tool.Usage, "--timeout must be above zero, got %s", c.Duration("timeout"))
 	}
-	out, kc, err := stored(ctx, run, o)
+	r, err := reach(ctx, run, o, nil)
 	if err != nil {
 		return err
 	}
+	defer r.watcher.Close()
+	if c.Bool("follow") {
+		var cancel func()
+		ctx, cancel = tool.Deadline(ctx, c.Duration("timeout"), "getting ready")
+		defer cancel()
+	}
+	all, errs := []stated{}, make([]error, len(r.releases))
+	var text strings.Builder
+	for i, one := range r.releases {
+		var out stated
+		if out, errs[i] = r.state(ctx, run, c, one); out.seen {
+			all = append(all, out)
+			text.WriteString(out.text())
+		}
+	}
+	err = apply.Worst(errs)
+	if len(all) == 0 {
+		return err
+	}
+	return errors.Join(err, run.Result(all, strings.TrimSuffix(text.String(), "\n")))
+}
+
+// state says what is stored of a release and how its objects are.
+func (r *reached) state(ctx context.Context, run *tool.Run, c *cli.Context, one apply.Request) (stated, error) {
+	out := stated{Release: one.Name, Namespace: one.Namespace, Cluster: r.clusterName, why: c.Bool("why") || c.Bool("follow")}
+	state, err := r.helm(run).Read(ctx, one.Namespace, one.Name)
+	if err != nil {
+		return out, err
+	}
+	out.Last, out.Deployed, out.seen = state.Last, state.Deployed, true
 	if out.Last == nil {
-		return run.Result(out, out.Service+" is not installed in "+o.environment)
+		return out, nil
 	}
 	objects, err := out.Last.Objects(out.Namespace)
 	if err != nil {
-		return err
+		return out, err
 	}
-	watcher := rollout.NewWatcher(kc)
-	defer watcher.Close()
-	out.why = c.Bool("why") || c.Bool("follow")
-	result, waited := look(ctx, run, c, watcher, objects, out.why, kc)
-	if ctx.Err() != nil {
-		return fmt.Errorf("looking at release %q: %w", out.Service, context.Cause(ctx))
+	result, waited := r.look(ctx, run, c, objects, out)
+	if ctx.Err() != nil && !c.Bool("follow") {
+		return out, fmt.Errorf("looking at release %q: %w", out.Release, context.Cause(ctx))
 	}
 	var failure *rollout.Failure
 	if waited != nil && !errors.As(waited, &failure) && len(result.Objects) == 0 {
-		// Nothing could be seen.
+		out.seen = false // nothing could be seen
 		if kube.Denied(waited) {
-			return tool.Exit(tool.Denied, waited, "the role's group has no right to this in the cluster; the tenancy release gives it")
+			return out, tool.Exit(tool.Denied, waited, "the role's group has no right to this in the cluster; the tenancy release gives it")
 		}
-		return waited
+		return out, waited
 	}
 	out.Objects, out.Findings, out.Notes = result.Objects, result.Findings, result.Notes
 	noteFindings(run, out.Findings)
-	return errors.Join(waited, run.Result(out, out.text()))
+	return out, waited
 }
 
-// stored is what is known of the service's release without looking at its
-// objects, and the cluster where they are.
-func stored(ctx context.Context, run *tool.Run, o options) (stated, *kube.Cluster, error) {
-	service, err := serviceName(o)
-	if err != nil {
-		return stated{}, nil, err
-	}
-	s, err := session.Open(ctx, run, session.Options{Landscape: o.landscape})
-	if err != nil {
-		return stated{}, nil, err
-	}
-	t, err := resolve(s, o, service)
-	if err != nil {
-		return stated{}, nil, err
-	}
-	i, err := authorise(ctx, run, o, s, t.Role)
-	if err != nil {
-		return stated{}, nil, err
-	}
-	kc, err := connect(ctx, run, o, i, t.Cluster)
-	if err != nil {
-		return stated{}, nil, err
-	}
-	state, err := helmrelease.New(kc, nil, run.Log.Printf).Read(ctx, t.Namespace, service)
-	return stated{Service: service, Namespace: t.Namespace, Cluster: t.Cluster, Last: state.Last, Deployed: state.Deployed}, kc, err
-}
-
-// look judges the objects once, or follows them to an end.
-func look(ctx context.Context, run *tool.Run, c *cli.Context, w *rollout.Watcher, objects []*unstructured.Unstructured, why bool, kc *kube.Cluster) (rollout.Result, error) {
-	o := rollout.Options{Stable: rollout.ByWorkload, Progress: func(line string) { run.Log.Printf("%s", line) }}
-	if why {
-		o.Logs = rollout.Logs(kc.Clientset())
+// look judges the objects of a release once, or follows them to an end.
+func (r *reached) look(ctx context.Context, run *tool.Run, c *cli.Context, objects []*unstructured.Unstructured, s stated) (rollout.Result, error) {
+	o := rollout.Options{Stable: rollout.ByWorkload, Progress: func(line string) { run.Log.Printf("%s: %s", s.Release, line) }}
+	if s.why {
+		o.Logs = rollout.Logs(r.cluster.Clientset())
 	}
 	if !c.Bool("follow") {
 		ctx, cancel := tool.Deadline(ctx, 20*time.Second, "listing the objects")
 		defer cancel()
-		return w.Look(ctx, objects, o)
+		return r.watcher.Look(ctx, objects, o)
 	}
-	ctx, cancel := tool.Deadline(ctx, c.Duration("timeout"), "getting ready")
-	defer cancel()
 	var result rollout.Result
-	err := run.Step(ctx, "follow", func(ctx context.Context) (err error) {
-		result, err = w.Wait(ctx, objects, o)
+	err := run.Step(ctx, "follow release "+s.Release, func(ctx context.Context) (err error) {
+		result, err = r.watcher.Wait(ctx, objects, o)
 		return err
 	})
 	return result, err
@@ -140,9 +138,9 @@ func explainSaved(run *tool.Run, file string) error {
 	if err != nil {
 		return err
 	}
-	out := stated{Service: b.Release, Namespace: b.Namespace, Objects: b.Objects, Findings: b.Diagnose(), Notes: b.Notes, why: true}
+	out := stated{Release: b.Release, Namespace: b.Namespace, Objects: b.Objects, Findings: b.Diagnose(), Notes: b.Notes, why: true}
 	noteFindings(run, out.Findings)
-	return run.Result(out, out.text())
+	return run.Result([]stated{out}, out.text())
 }
 
 // noteFindings puts the findings into the report.
@@ -158,8 +156,11 @@ func noteFindings(run *tool.Run, findings []rollout.Finding) {
 
 func (s stated) text() string {
 	var b strings.Builder
+	if s.Last == nil && s.seen {
+		return fmt.Sprintf("%s is not installed in namespace %s\n", s.Release, s.Namespace)
+	}
 	if s.Last != nil {
-		fmt.Fprintf(&b, "%s: revision %d is %s since %s (%s)\n", s.Service, s.Last.Number, s.Last.Status, s.Last.Updated.UTC().Format(time.RFC3339), s.Last.Description)
+		fmt.Fprintf(&b, "%s: revision %d is %s since %s (%s)\n", s.Release, s.Last.Number, s.Last.Status, s.Last.Updated.UTC().Format(time.RFC3339), s.Last.Description)
 		if s.Deployed != nil && s.Deployed.Number != s.Last.Number {
 			fmt.Fprintf(&b, "the last that was ready is revision %d\n", s.Deployed.Number)
 		}
