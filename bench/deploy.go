@@ -38,7 +38,7 @@ func deploy(ctx context.Context) (rows []row, err error) {
 	if err := command(ctx, root, box, "up", "--node=auto", "--dir", b.sandbox()); err != nil {
 		return nil, err
 	}
-	for _, measure := range []func(context.Context) ([]row, error){b.one, b.fifty, b.growth, b.memory, b.verdicts} {
+	for _, measure := range []func(context.Context) ([]row, error){b.peersGoOn, b.one, b.fifty, b.growth, b.memory, b.verdicts} {
 		more, err := measure(ctx)
 		if err != nil {
 			return nil, err

@@ -10,6 +10,45 @@ import (
 	"strings"
 )
 
+// peersGoOn has no row: it fails where a helm of version 3 or 4 cannot go on
+// with a release of ours, or we with what it has done.
+func (b *deployBench) peersGoOn(ctx context.Context) ([]row, error) {
+	s, err := b.set(1)
+	if err != nil {
+		return nil, err
+	}
+	revision := 0
+	for _, note := range []string{"one", "two"} {
+		if err := s.write("values.yaml", "note: "+note+"\n"); err != nil {
+			return nil, err
+		}
+		if _, err := b.ours(ctx, s, 0); err != nil {
+			return nil, err
+		}
+		revision++
+	}
+	for _, helm := range []string{"helm3", "helm4"} {
+		history, err := b.run(ctx, s, 0, b.bin(helm), "history", s.release(0), "--namespace", s.namespace)
+		if err != nil {
+			return nil, err
+		}
+		if n := strings.Count(history.output, "\n") - 1; n != revision {
+			return nil, fmt.Errorf("listing the history with %s: it has %d revisions, not %d:\n%s", helm, n, revision, history.output)
+		}
+		if _, err := b.run(ctx, s, 0, b.bin(helm), "rollback", s.release(0), "1", "--namespace", s.namespace, "--wait"); err != nil {
+			return nil, err
+		}
+		again, err := b.ours(ctx, s, 0) // to the second state again
+		if err != nil {
+			return nil, err
+		}
+		if revision += 2; !strings.Contains(again.output, fmt.Sprintf("revision %d", revision)) {
+			return nil, fmt.Errorf("going on after a rollback with %s: it is not at revision %d:\n%s", helm, revision, again.output)
+		}
+	}
+	return nil, nil
+}
+
 // one measures one release, installed and upgraded ten times; the programs
 // take turns, so that a busy moment hits all.
 func (b *deployBench) one(ctx context.Context) ([]row, error) {
