@@ -36,6 +36,33 @@ func TestRemovalSparesWhatWasThere(t *testing.T) {
 	}
 }
 
+// TestRemovalSparesWhatCameMeanwhile: an object that somebody made after the plan
+// is theirs as well.
+func TestRemovalSparesWhatCameMeanwhile(t *testing.T) {
+	w := newWorld(t)
+	w.write("chart/templates/ledger.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: ledger}\n")
+	calls := w.proxied(faultproxy.Rule{Match: faultproxy.Match{Action: "create secrets", Mutating: true}, Fault: faultproxy.Delay(3 * time.Second)})
+	cmd, _, log := w.command("apply", "--environment", "dev")
+	w.must(cmd.Start())
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if _, err := calls.Await(ctx, func(call faultproxy.Call) bool { return call.Fault != "" }); err != nil {
+		_ = cmd.Process.Kill()
+		t.Fatalf("no record was written: %v\n%s", err, log)
+	}
+	maps := w.client.CoreV1().ConfigMaps(w.namespace)
+	_, err := maps.Create(t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "ledger"}}, metav1.CreateOptions{})
+	w.must(err)
+	_ = cmd.Wait()
+	if got := cmd.ProcessState.ExitCode(); got != 6 {
+		t.Errorf("exit code %d, want 6\n%s", got, log)
+	}
+	w.holds(log.String(), "already exists", "would delete what was there before it: what somebody made meanwhile")
+	if _, err := maps.Get(t.Context(), "ledger", metav1.GetOptions{}); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestRemovedInstallationSaysWhatStays: what an uninstallation leaves is told.
 func TestRemovedInstallationSaysWhatStays(t *testing.T) {
 	w := newWorld(t)

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
 	"gitlab.com/slipway/slipway/pkg/tool"
 	"gitlab.com/slipway/slipway/tools/deploy/internal/helmrelease"
 )
@@ -66,7 +68,11 @@ func (j *job) back(ctx context.Context, to int) error {
 // was there before: an uninstallation would take that away as well.
 func (j *job) takeAway(ctx context.Context, cause error, step Stepper) error {
 	r := j.request
-	if found := j.plan.Found(); len(found) > 0 {
+	found := j.plan.Found()
+	if apierrors.IsAlreadyExists(cause) {
+		found = append(found, "what somebody made meanwhile")
+	}
+	if len(found) > 0 {
 		return tool.Exit(tool.Broken, cause, "the release is left as it is: removing it again would delete what was there before it: "+strings.Join(found, ", "),
 			"mend it and run again; slipway-deploy uninstall removes all of it, those objects too")
 	}
