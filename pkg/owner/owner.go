@@ -3,6 +3,7 @@
 package owner
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"time"
@@ -13,6 +14,11 @@ const (
 	Renew  = 10 * time.Second // how often a live owner renews
 	Expiry = 60 * time.Second // silence after which the lease is dead
 )
+
+// agesUnasked is how many expiries of silence make an owner too old to live, of
+// whom GitLab could not be asked. A machine that stood still for a while has
+// missed one, and its job goes on.
+const agesUnasked = 3
 
 // Owner is the identity that a lock or a release carries.
 type Owner struct {
@@ -55,9 +61,14 @@ func Decode(s string) (Owner, error) {
 
 // Observation is what is known of an owner.
 type Observation struct {
-	Renewed  time.Time // last renewal of its lease; zero where there is none
-	JobState string    // as GitLab's API says; "" where it was not or could not be asked
+	Renewed  time.Time     // last renewal of its lease; zero where there is none
+	Expiry   time.Duration // of that lease; 0 is Expiry
+	JobState string        // as GitLab's API says; "" where it was not or could not be asked
 }
+
+// AgeLimit is the silence after which the lease alone says that its owner has
+// ended.
+func AgeLimit(expiry time.Duration) time.Duration { return agesUnasked * cmp.Or(expiry, Expiry) }
 
 // Verdict is what may be done about a thing that somebody owns.
 type Verdict int
@@ -71,12 +82,13 @@ const (
 
 // Judge decides from an observation whether the owner lives. Both must have
 // ended: the lease, since a job that GitLab shows as canceled may still run,
-// and the job, where the API could be asked. With the lease alone, the reason
-// says that it decided. A 404 from the API is "unknown" (pass JobState
-// "unknown"), not "gone".
+// and the job, where the API could be asked. Where it could not, the lease must
+// have been silent for an age, and the reason says that this decided. A 404 from
+// the API is "unknown" (pass JobState "unknown"), not "gone".
 func Judge(now time.Time, ob Observation) (Verdict, string) {
-	if !ob.Renewed.IsZero() && now.Sub(ob.Renewed) < Expiry {
-		return Alive, fmt.Sprintf("its lease was renewed %s ago", now.Sub(ob.Renewed).Round(time.Second))
+	silent := now.Sub(ob.Renewed)
+	if !ob.Renewed.IsZero() && silent < cmp.Or(ob.Expiry, Expiry) {
+		return Alive, fmt.Sprintf("its lease was renewed %s ago", silent.Round(time.Second))
 	}
 	switch ob.JobState {
 	case "success", "failed", "canceled", "skipped":
@@ -84,10 +96,14 @@ func Judge(now time.Time, ob Observation) (Verdict, string) {
 	case "created", "pending", "running", "preparing", "waiting_for_resource", "canceling":
 		return Alive, fmt.Sprintf("GitLab shows the job as %s", ob.JobState)
 	case "":
-		if ob.Renewed.IsZero() {
+		age := AgeLimit(ob.Expiry)
+		switch {
+		case ob.Renewed.IsZero():
 			return Unknown, "it has no lease, and GitLab was not asked"
+		case silent < age:
+			return Alive, fmt.Sprintf("its lease has ended, and GitLab could not be asked: without a token that may read jobs, it counts as ended after %s of silence", age)
 		}
-		return Dead, "its lease has ended; GitLab could not be asked with a job token, so the lease decides"
+		return Dead, fmt.Sprintf("its lease has been silent for more than %s; GitLab could not be asked, so the lease and this age limit decide", age)
 	default:
 		return Unknown, fmt.Sprintf("GitLab says %q of the job", ob.JobState)
 	}

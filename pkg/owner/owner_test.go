@@ -1,6 +1,7 @@
 package owner_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -9,7 +10,7 @@ import (
 
 func TestJudge(t *testing.T) {
 	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
-	fresh, stale := now.Add(-20*time.Second), now.Add(-owner.Expiry)
+	fresh, stale, old := now.Add(-20*time.Second), now.Add(-owner.Expiry), now.Add(-3*time.Minute)
 	for name, c := range map[string]struct {
 		renewed time.Time
 		state   string
@@ -19,7 +20,11 @@ func TestJudge(t *testing.T) {
 		"fresh lease of a canceled job":         {fresh, "canceled", owner.Alive},
 		"stale lease, job ended":                {stale, "failed", owner.Dead},
 		"stale lease, job runs":                 {stale, "running", owner.Alive},
-		"stale lease, GitLab not asked":         {stale, "", owner.Dead},
+		"stale lease, GitLab not asked":         {stale, "", owner.Alive},
+		"just before the age limit":             {old.Add(time.Second), "", owner.Alive},
+		"at the age limit":                      {old, "", owner.Dead},
+		"old lease, job runs":                   {old, "running", owner.Alive},
+		"old lease, GitLab does not know":       {old, "unknown", owner.Unknown},
 		"stale lease, GitLab does not know":     {stale, "unknown", owner.Unknown},
 		"no lease, GitLab not asked":            {time.Time{}, "", owner.Unknown},
 		"no lease, job ended":                   {time.Time{}, "success", owner.Dead},
@@ -28,6 +33,10 @@ func TestJudge(t *testing.T) {
 		if got, why := owner.Judge(now, owner.Observation{Renewed: c.renewed, JobState: c.state}); got != c.want || why == "" {
 			t.Errorf("%s: verdict %v (%s), want %v", name, got, why, c.want)
 		}
+	}
+	short := owner.Observation{Renewed: now.Add(-4 * time.Second), Expiry: time.Second}
+	if got, why := owner.Judge(now, short); got != owner.Dead || !strings.Contains(why, "3s") || !strings.Contains(why, "age limit") {
+		t.Errorf("a lease of one second: verdict %v (%s)", got, why)
 	}
 }
 

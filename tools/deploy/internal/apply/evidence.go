@@ -1,9 +1,12 @@
 package apply
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"gitlab.com/slipway/slipway/pkg/report"
 	"gitlab.com/slipway/slipway/pkg/rollout"
@@ -15,7 +18,7 @@ import (
 // evidence keeps why it failed, before anything is put back: in the log, in the
 // report, and as a file that status --why reads. Where it cannot be kept, that
 // is told, and what was to be put back is put back all the same.
-func (j *job) evidence(o helmrelease.Outcome, err error) {
+func (j *job) evidence(ctx context.Context, o helmrelease.Outcome, err error) {
 	run := j.deps.Run
 	findings := o.Findings
 	if o.Failure != nil && len(findings) == 0 {
@@ -37,8 +40,14 @@ func (j *job) evidence(o helmrelease.Outcome, err error) {
 			}
 		}
 	}
-	if err == nil || len(o.Waited.Evidence) == 0 {
+	if err == nil {
 		return
+	}
+	if len(o.Waited.Evidence) == 0 {
+		if !o.Changed || ctx.Err() != nil { // a run that was told to end looks no more
+			return
+		}
+		o.Waited = j.glance(ctx)
 	}
 	file, serr := evidence.Save(run.ReportDir, j.bundle(o, err), run.Log.Mask)
 	if serr != nil {
@@ -48,7 +57,36 @@ func (j *job) evidence(o helmrelease.Outcome, err error) {
 	run.Log.Printf("%s: the evidence is saved; slipway-deploy status --why --evidence %s", j.request.Name, file)
 }
 
-// bundle is what is saved of a wait that ended badly.
+// glance looks once at what is there of a release that failed outside of a wait,
+// such as over an object that the server refused.
+func (j *job) glance(ctx context.Context) rollout.Result {
+	start := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, judging)
+	defer cancel()
+	var result rollout.Result
+	objects, err := j.objects()
+	if err == nil {
+		result, err = j.deps.Watcher.Look(ctx, objects, rollout.Options{Logs: rollout.Logs(j.deps.Cluster.Clientset())})
+	}
+	if err != nil {
+		result.Notes = append(result.Notes, fmt.Sprintf("what is there of the release is not known: %v", err))
+	}
+	result.Start = start
+	return result
+}
+
+// objects are what the release consists of: as it was to be, else as it is stored.
+func (j *job) objects() ([]*unstructured.Unstructured, error) {
+	switch {
+	case j.plan != nil:
+		return j.plan.Objects(), nil
+	case j.before.Last != nil:
+		return j.before.Last.Objects(j.request.Namespace)
+	}
+	return nil, nil
+}
+
+// bundle is what is saved of a release that failed.
 func (j *job) bundle(o helmrelease.Outcome, err error) rollout.Bundle {
 	r := j.request
 	b := rollout.Bundle{Release: r.Name, Namespace: r.Namespace, Revision: o.Revision, Start: o.Waited.Start.UTC(), Saved: time.Now().UTC(), Objects: o.Waited.Objects,

@@ -7,10 +7,12 @@ import (
 	"time"
 
 	"gitlab.com/slipway/slipway/pkg/joblog"
+	"gitlab.com/slipway/slipway/tools/deploy/internal/helmrelease"
 )
 
 // heartbeat tells what the releases of a set are at: a line for each that runs,
-// and no more than one in a beat, however much changes.
+// and no more than one in a beat, however much changes. What hooks write is told
+// as it comes.
 type heartbeat struct {
 	tell func(format string, args ...any)
 
@@ -36,11 +38,18 @@ func (h *heartbeat) begin(name, what string) {
 	h.tell("%s: %s", name, what)
 }
 
-// progress takes what a release is at; it is told with the next beat.
+// progress takes what a release is at; it is told with the next beat. A line of
+// a hook is told at once: the next one would replace it.
 func (h *heartbeat) progress(name, line string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if r := h.runs[name]; r != nil {
+	r := h.runs[name]
+	switch {
+	case r == nil:
+	case helmrelease.HookLine(line):
+		r.told = time.Now()
+		h.tell("%s: %s", name, line)
+	default:
 		r.line = line
 	}
 }

@@ -28,9 +28,13 @@ func TestHeartbeat(t *testing.T) {
 			time.Sleep(time.Second)
 		}
 		h.progress("nobody", "ignored")
+		h.progress("nobody", "hook of | nobody")
 		if took := h.end("b", "revision 1 is deployed"); took != time.Minute {
 			t.Errorf("b took %s", took)
 		}
+		h.progress("a", "hook migrate | one")
+		h.progress("a", "hook migrate | two")
+		h.progress("a", "0 of 1 ready")
 		h.end("a", "failed: why")
 		close(stop)
 		synctest.Wait()
@@ -39,10 +43,10 @@ func TestHeartbeat(t *testing.T) {
 			a += strings.Count(l, "s a: ")
 			b += strings.Count(l, "s b: ")
 		}
-		if a != 5 || b != 4 {
+		if a != 7 || b != 4 {
 			t.Errorf("%d and %d lines:\n%s", a, b, strings.Join(lines, "\n"))
 		}
-		for _, want := range []string{"0s a: releasing", "20s a: starting (20s)", "63s b: revision 1 is deployed"} {
+		for _, want := range []string{"0s a: releasing", "20s a: starting (20s)", "63s b: revision 1 is deployed", "63s a: hook migrate | one", "63s a: hook migrate | two"} {
 			if !slices.Contains(lines, want) {
 				t.Errorf("%q is missing:\n%s", want, strings.Join(lines, "\n"))
 			}

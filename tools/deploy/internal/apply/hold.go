@@ -32,6 +32,9 @@ func (j *job) hold(ctx context.Context, step Stepper, phase string, work func(co
 	if err == nil {
 		err = work(locked)
 	}
+	if cause := context.Cause(locked); errors.Is(cause, lease.ErrLost) && (errors.Is(err, cause) || errors.Is(err, context.Canceled)) {
+		err = j.lost(err, cause)
+	}
 	switch herr := j.handBack(locked, held); {
 	case err == nil:
 		err = herr
@@ -39,6 +42,18 @@ func (j *job) hold(ctx context.Context, step Stepper, phase string, work func(co
 		err = fmt.Errorf("%w; and %w", err, herr) // the first one's exit code
 	}
 	return err
+}
+
+// lost is the error of work that ended with the release's lease. Its exit code is
+// that of how the lease was lost, unless the release may be half done.
+func (j *job) lost(err, cause error) error {
+	if !errors.Is(err, cause) {
+		err = fmt.Errorf("%w: %w", err, cause)
+	}
+	if j.touched {
+		return tool.Exit(tool.Broken, err, "run it again: it finds what this run left half done, and goes on from there")
+	}
+	return tool.Exit(tool.CodeOf(cause), err, "nothing was changed; run it again")
 }
 
 // found returns what is stored of the release, and whether anybody has its lease.

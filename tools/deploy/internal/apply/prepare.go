@@ -14,23 +14,24 @@ import (
 )
 
 // prepare looks whether anything is to be done: no lease is taken where
-// nothing is. It reports whether the release is done with.
-func (j *job) prepare(ctx context.Context, step Stepper) (done bool, err error) {
+// nothing is. It reports whether the release is done with, and whether its
+// namespace was made.
+func (j *job) prepare(ctx context.Context, step Stepper) (done, made bool, err error) {
 	if j.plan.Unchanged() && !j.plan.NewOrigin() {
 		j.unchanged(j.plan.State.Deployed)
-		return true, nil
+		return true, false, nil
 	}
 	if err := j.request.refused(j.plan.State); err != nil {
-		return false, j.request.untouched(err)
+		return false, false, j.request.untouched(err)
 	}
-	made, err := j.namespace(ctx)
+	made, err = j.namespace(ctx)
 	if made && err == nil { // what comes into it can be tried now
-		err = MadeFor(j.request.Namespace, j.makePlan(ctx, step))
+		err = j.makePlan(ctx, step)
 	}
-	return false, err
+	return false, made, err
 }
 
-// MadeFor says that the namespace of a release that is then refused was made
+// MadeFor says that the namespace of a release that then fails was made
 // and stays: the codes that say that nothing was changed would be wrong.
 func MadeFor(namespace string, err error) error {
 	return changed(err, fmt.Sprintf("namespace %q was made for it and stays; run it again when the release is mended", namespace))
@@ -112,5 +113,6 @@ func (j *job) namespace(ctx context.Context) (made bool, err error) {
 	if err != nil && !apierrors.IsAlreadyExists(err) {
 		return false, fmt.Errorf("making namespace %q: %w", name, err)
 	}
+	j.touched = true
 	return true, nil
 }

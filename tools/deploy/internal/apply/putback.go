@@ -3,8 +3,12 @@ package apply
 import (
 	"context"
 	"fmt"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"gitlab.com/slipway/slipway/pkg/tool"
+	"gitlab.com/slipway/slipway/tools/deploy/internal/helmrelease"
 )
 
 // putBack brings the revision back that was ready before, once why the new one
@@ -25,12 +29,23 @@ func (j *job) putBack(ctx context.Context, cause error, step Stepper) error {
 // restore brings the revision that was ready before back.
 func (j *job) restore(ctx context.Context, cause error, step Stepper) error {
 	to := j.before.Deployed.Number
-	err := step(ctx, fmt.Sprintf("restore revision %d of %s", to, j.request.Name), func(ctx context.Context) error { return j.back(ctx, to) })
+	err := step(ctx, fmt.Sprintf("restore revision %d of %s", to, j.request.Name), func(ctx context.Context) error {
+		// A revision that failed before this one may have migrated too.
+		history, err := j.client.History(ctx, j.request.Namespace, j.request.Name)
+		if err == nil {
+			err = crosses(history, *j.before.Deployed)
+		}
+		if err != nil {
+			return err
+		}
+		return j.back(ctx, to)
+	})
 	if ctx.Err() != nil {
-		return tool.Exit(tool.Cancelled, fmt.Errorf("%w; restoring revision %d was cancelled: %w", cause, to, context.Cause(ctx)), "a person is needed, or one more run: parts of both revisions may run")
+		return tool.Exit(tool.Cancelled, fmt.Errorf("%w; restoring revision %d was broken off: %w", cause, to, context.Cause(ctx)), "a person is needed, or one more run: parts of both revisions may run")
 	}
 	if err != nil {
-		return tool.Exit(tool.Broken, fmt.Errorf("%w; and restoring revision %d failed: %w", cause, to, err), "a person is needed: the release is in no known state")
+		hints := append(tool.HintsOf(err), "a person is needed: the release is in no known state")
+		return tool.Exit(tool.Broken, fmt.Errorf("%w; and restoring revision %d failed: %w", cause, to, err), hints...)
 	}
 	j.result.Status, j.result.Message = Restored, fmt.Sprintf("revision %d is back and ready", to)
 	return tool.Exit(tool.Restored, cause, fmt.Sprintf("revision %d was restored, and is ready", to))
@@ -38,8 +53,9 @@ func (j *job) restore(ctx context.Context, cause error, step Stepper) error {
 
 // back rolls back to a revision and checks what is stored then.
 func (j *job) back(ctx context.Context, to int) error {
+	j.touched = true
 	o, err := j.client.Rollback(ctx, j.request.Namespace, j.request.Name, to, j.wait())
-	j.evidence(o, err)
+	j.evidence(ctx, o, err)
 	j.result.Ready, j.result.Objects = o.Ready.Seconds(), o.Objects
 	if err != nil {
 		return err
@@ -48,21 +64,43 @@ func (j *job) back(ctx context.Context, to int) error {
 	return j.readBack(ctx)
 }
 
-// takeAway removes a first installation that failed.
+// takeAway removes a first installation that failed, unless it took over what
+// was there before: an uninstallation would take that away as well.
 func (j *job) takeAway(ctx context.Context, cause error, step Stepper) error {
 	r := j.request
-	err := step(ctx, "remove failed installation "+r.Name, func(ctx context.Context) error {
-		_, err := j.client.Uninstall(ctx, r.Namespace, r.Name, j.wait())
+	found := j.plan.Found()
+	if apierrors.IsAlreadyExists(cause) {
+		found = append(found, "what somebody made meanwhile")
+	}
+	if len(found) > 0 {
+		return tool.Exit(tool.Broken, cause, "the release is left as it is: removing it again would delete what was there before it: "+strings.Join(found, ", "),
+			"mend it and run again; slipway-deploy uninstall removes all of it, those objects too")
+	}
+	var left []helmrelease.Left
+	err := step(ctx, "remove failed installation "+r.Name, func(ctx context.Context) (err error) {
+		left, err = j.client.Uninstall(ctx, r.Namespace, r.Name, j.wait())
 		return err
 	})
+	j.stays(left)
 	if ctx.Err() != nil {
-		return tool.Exit(tool.Cancelled, fmt.Errorf("%w; removing it again was cancelled: %w", cause, context.Cause(ctx)), "slipway-deploy uninstall removes the rest")
+		return tool.Exit(tool.Cancelled, fmt.Errorf("%w; removing it again was broken off: %w", cause, context.Cause(ctx)), "slipway-deploy uninstall removes the rest")
 	}
 	if err != nil {
 		return tool.Exit(tool.Broken, fmt.Errorf("%w; and removing it again failed: %w", cause, err), "slipway-deploy uninstall tries it once more")
 	}
-	j.result.Status, j.result.Message = Restored, "the first installation was removed again"
-	return tool.Exit(tool.Restored, cause, "the failed first installation was removed again")
+	how := "was removed again"
+	for i, l := range left {
+		how += []string{", but for ", ", "}[min(i, 1)] + l.Object.String()
+	}
+	j.result.Status, j.result.Message = Restored, "the first installation "+how
+	return tool.Exit(tool.Restored, cause, "the failed first installation "+how)
+}
+
+// stays tells what an uninstallation leaves.
+func (j *job) stays(left []helmrelease.Left) {
+	for _, l := range left {
+		j.deps.Run.Log.Printf("%s: %s stays: %s", j.request.Name, l.Object, l.Why)
+	}
 }
 
 // readBack checks that what is stored says what was done.

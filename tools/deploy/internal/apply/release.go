@@ -92,12 +92,15 @@ func newJob(d Deps, r Request) *job {
 
 // release carries out what was planned.
 func (j *job) release(ctx context.Context, step Stepper) (Result, error) {
-	if done, err := j.prepare(ctx, step); done || err != nil {
-		return j.result, err
+	done, made, err := j.prepare(ctx, step)
+	if !done && err == nil {
+		err = j.hold(ctx, step, "releasing", func(ctx context.Context) error { return j.apply(ctx, step) })
+		if !j.looked {
+			j.result.Status = "" // somebody else is at work: what runs is theirs to say
+		}
 	}
-	err := j.hold(ctx, step, "releasing", func(ctx context.Context) error { return j.apply(ctx, step) })
-	if !j.looked {
-		j.result.Status = "" // somebody else is at work: what runs is theirs to say
+	if made {
+		err = MadeFor(j.request.Namespace, err)
 	}
 	return j.result, err
 }
@@ -126,6 +129,7 @@ type job struct {
 	client  *helmrelease.Client
 	before  helmrelease.State
 	looked  bool // before is what was there
+	touched bool // something of the release was changed, or may have been
 	plan    *helmrelease.Plan
 	result  Result
 }
@@ -137,7 +141,8 @@ func (j *job) apply(ctx context.Context, step Stepper) (err error) {
 	var outcome helmrelease.Outcome
 	err = step(ctx, "apply release "+j.request.Name, func(ctx context.Context) error {
 		outcome, err = j.client.Apply(ctx, j.plan, j.wait())
-		j.evidence(outcome, err)
+		j.touched = j.touched || outcome.Changed || outcome.Revision > 0
+		j.evidence(ctx, outcome, err)
 		return err
 	})
 	j.result.Revision, j.result.Ready, j.result.Objects = outcome.Revision, outcome.Ready.Seconds(), outcome.Objects
@@ -147,15 +152,24 @@ func (j *job) apply(ctx context.Context, step Stepper) (err error) {
 		return j.readBack(ctx)
 	case ctx.Err() != nil:
 		return err // handBack says in which state
-	case !outcome.Changed:
-		state, rerr := j.client.Read(ctx, j.request.Namespace, j.request.Name)
-		j.result.Running = state.Deployed
-		if rerr != nil {
-			j.result.Status = ""
-		}
+	case outcome.Changed && outcome.Revision > 0:
+		return j.putBack(ctx, err, step)
+	}
+	state, rerr := j.client.Read(ctx, j.request.Namespace, j.request.Name)
+	j.result.Running = state.Deployed
+	if rerr != nil {
+		j.result.Status = ""
+	}
+	return beforeIt(outcome, err)
+}
+
+// beforeIt is the error of a release that failed before its revision was
+// stored: there is nothing to put back, and what was changed stays.
+func beforeIt(o helmrelease.Outcome, err error) error {
+	if !o.Changed {
 		return err
 	}
-	return j.putBack(ctx, err, step)
+	return changed(err, "the release itself was not touched; run it again when it is mended")
 }
 
 func (j *job) wait() helmrelease.Wait {

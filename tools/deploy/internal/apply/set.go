@@ -8,7 +8,9 @@ import (
 	"strings"
 	"sync"
 
+	"gitlab.com/slipway/slipway/pkg/report"
 	"gitlab.com/slipway/slipway/pkg/tool"
+	"gitlab.com/slipway/slipway/tools/deploy/internal/helmrelease"
 )
 
 // parallel is how many releases of a set are worked on at once.
@@ -24,7 +26,7 @@ type Node struct {
 // wrong beforehand stops the set before anything is touched; a release that
 // fails later stops what needs it, and nothing else. The needs have no circle.
 func Set(ctx context.Context, d Deps, nodes []Node) ([]Result, error) {
-	s := &set{deps: d, nodes: nodes, beat: newHeartbeat(d.Run.Log.Printf), at: map[string]int{}, slots: make(chan struct{}, parallel),
+	s := &set{deps: d, nodes: nodes, beat: newHeartbeat(d.Run.Log.Printf), at: map[string]int{}, slots: make(chan struct{}, parallel), claims: claims{by: map[helmrelease.Object]string{}},
 		results: make([]Result, len(nodes)), errs: make([]error, len(nodes)), failed: map[string]bool{}}
 	for i, n := range nodes {
 		n.Progress = func(line string) { s.beat.progress(n.Name, line) }
@@ -48,6 +50,7 @@ type set struct {
 	beat    *heartbeat
 	done    map[string]chan struct{} // of the present round
 	slots   chan struct{}
+	claims  claims
 	results []Result
 	errs    []error
 
@@ -96,12 +99,24 @@ func (s *set) plan(ctx context.Context) {
 		s.beat.progress(all, "planned "+s.nodes[i].Name)
 	})
 	planned := 0
-	for _, j := range s.jobs {
+	for i, j := range s.jobs {
 		if j.plan != nil {
 			planned++
+			s.errs[i] = Worst([]error{s.errs[i], s.claim(j)})
 		}
 	}
 	s.beat.end(all, fmt.Sprintf("%d are planned, %d wait for what they need", planned, len(s.nodes)-planned))
+}
+
+// claim refuses a plan that brings an object which another one of the set brings too.
+func (s *set) claim(j *job) error {
+	err := s.claims.take(j.request.Name, j.plan.Brings())
+	if err != nil {
+		j.result.Status = Failed
+		s.deps.Run.Report.Find(report.Finding{Level: "error", Class: helmrelease.ClassOwner, Object: j.request.Namespace + "/" + j.request.Name,
+			Message: err.Error(), Next: strings.Join(tool.HintsOf(err), "; ")})
+	}
+	return err
 }
 
 // settled waits for the plans of needs, and reports whether they change nothing.
@@ -142,7 +157,7 @@ func (s *set) one(ctx context.Context, i int) (Result, error) {
 	s.slots <- struct{}{}
 	defer func() { <-s.slots }()
 	s.beat.begin(n.Name, "releasing")
-	result, err := s.jobs[i].inTurn(ctx, s.step)
+	result, err := s.inTurn(ctx, s.jobs[i])
 	s.jobs[i] = nil // a plan holds all that is rendered, and is not needed any more
 	how := fmt.Sprintf("revision %d is deployed, ready after %.1f s", result.Revision, result.Ready)
 	if err != nil {
@@ -160,13 +175,16 @@ func (s *set) one(ctx context.Context, i int) (Result, error) {
 }
 
 // inTurn releases what was planned before, or could not be until now.
-func (j *job) inTurn(ctx context.Context, step Stepper) (Result, error) {
+func (s *set) inTurn(ctx context.Context, j *job) (Result, error) {
 	if j.plan == nil {
-		if err := j.makePlan(ctx, step); err != nil {
+		if err := j.makePlan(ctx, s.step); err != nil {
+			return j.result, err
+		}
+		if err := s.claim(j); err != nil {
 			return j.result, err
 		}
 	}
-	return j.release(ctx, step)
+	return j.release(ctx, s.step)
 }
 
 // ended returns how the set ended. Where releases are at a new revision, no

@@ -50,7 +50,7 @@ func Test(ctx context.Context, d Deps, r Request, step Stepper) (Tested, error) 
 				out.Tests = append(out.Tests, c)
 			}
 		})
-		j.evidence(o, err)
+		j.evidence(ctx, o, err)
 		for _, name := range tests {
 			if !slices.ContainsFunc(out.Tests, func(c TestCase) bool { return c.Name == name }) {
 				d.Run.Report.Skip("test "+name, "one before it failed")

@@ -30,6 +30,7 @@ func Uninstall(ctx context.Context, d Deps, r Request, step Stepper) (Removed, e
 			return nil
 		}
 		out.Was = j.before.Last.Number
+		j.touched = true
 		return step(ctx, "uninstall "+r.Name, func(ctx context.Context) (err error) {
 			out.Left, err = j.client.Uninstall(ctx, r.Namespace, r.Name, j.wait())
 			if err != nil && ctx.Err() == nil && tool.CodeOf(err) == tool.Failed {
@@ -38,9 +39,7 @@ func Uninstall(ctx context.Context, d Deps, r Request, step Stepper) (Removed, e
 			return err
 		})
 	})
-	for _, l := range out.Left {
-		d.Run.Log.Printf("%s: %s stays: %s", r.Name, l.Object, l.Why)
-	}
+	j.stays(out.Left)
 	return out, err
 }
 

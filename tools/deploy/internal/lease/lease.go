@@ -55,8 +55,9 @@ type Lease struct {
 // clocks is how far the clocks of two runners may be apart.
 const clocks = 20 * time.Minute
 
-// ErrLost is the cause of a run's end when its lease was taken or could not be
-// renewed: another run may be at work.
+// ErrLost is the cause of a run's end when its lease was taken (its exit code is
+// then that of a live owner) or could not be renewed (a temporary failure):
+// another run may be at work.
 var ErrLost = errors.New("the release's lease was lost: another run may have taken over")
 
 // Name returns the name of a release's lease.
@@ -134,8 +135,8 @@ func (l *Lease) consider(ctx context.Context, found *coordinationv1.Lease, seen 
 		*seen = observed{found.ResourceVersion, now}
 	}
 	renewed := seen.at
-	if found.Spec.RenewTime == nil || now.Sub(found.Spec.RenewTime.Time) > o.Expiry+clocks {
-		renewed = now.Add(-o.Expiry - time.Second) // long over, whatever the clocks say
+	if found.Spec.RenewTime == nil || now.Sub(found.Spec.RenewTime.Time) > owner.AgeLimit(o.Expiry)+clocks {
+		renewed = now.Add(-owner.AgeLimit(o.Expiry)) // long over, whatever the clocks say
 	}
 	if left := o.Expiry - now.Sub(renewed); left > 0 {
 		o.Log("release %s is held by %s; waiting for its end, or for its lease to expire in %s", o.Release, describe(found), left.Round(time.Second))
@@ -152,13 +153,13 @@ func (l *Lease) consider(ctx context.Context, found *coordinationv1.Lease, seen 
 	if o.JobState != nil && former.Kind == "job" {
 		state = o.JobState(ctx, former)
 	}
-	verdict, why := owner.Judge(now, owner.Observation{Renewed: now.Add(-owner.Expiry - time.Second), JobState: state})
+	verdict, why := owner.Judge(now, owner.Observation{Renewed: renewed, Expiry: o.Expiry, JobState: state})
 	switch {
+	case o.Decided && (verdict == owner.Unknown || state == ""): // the lease has expired, and GitLab says nothing else
+		why += "; " + o.Owner.User + " says that it has ended"
 	case verdict == owner.Alive:
 		o.Log("release %s is held by %s: %s", o.Release, former, why)
 		return false, o.Renew, nil
-	case verdict == owner.Unknown && o.Decided:
-		why += "; " + o.Owner.User + " says that it has ended"
 	case verdict == owner.Unknown:
 		return false, 0, undecidable(found, o, why)
 	}
@@ -234,8 +235,11 @@ func (l *Lease) renew(ctx context.Context, lost context.CancelCauseFunc, o Optio
 			last = started
 		case ctx.Err() != nil:
 			return
-		case apierrors.IsConflict(err), apierrors.IsNotFound(err), time.Since(last) > o.Expiry-o.Renew:
+		case apierrors.IsConflict(err): // with the name of another owner on it
 			lost(tool.Exit(tool.Held, fmt.Errorf("%w: %w", ErrLost, err)))
+			return
+		case apierrors.IsNotFound(err), time.Since(last) > o.Expiry-o.Renew:
+			lost(tool.Exit(tool.Temporary, fmt.Errorf("%w: %w", ErrLost, err)))
 			return
 		default:
 			o.Log("renewing the lease of %s: %v", o.Release, err)

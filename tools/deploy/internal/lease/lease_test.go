@@ -9,7 +9,9 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
+	"gitlab.com/slipway/slipway/internal/faultproxy"
 	"gitlab.com/slipway/slipway/internal/sandboxtest"
 	"gitlab.com/slipway/slipway/pkg/kube"
 	"gitlab.com/slipway/slipway/pkg/owner"
@@ -110,13 +112,115 @@ func TestLostLeaseEndsTheRun(t *testing.T) {
 	if err := c.Clientset().CoordinationV1().Leases(ns).Delete(t.Context(), Name("orders"), metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
+	if code := lost(t, held); code != tool.Temporary {
+		t.Errorf("code %d: nobody holds it", code)
+	}
+}
+
+// lost waits until a run loses its lease, and returns the exit code of why.
+func lost(t *testing.T, held context.Context) int {
+	t.Helper()
 	select {
 	case <-held.Done():
-	case <-time.After(10 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Fatal("the run goes on without its lease")
 	}
-	if cause := context.Cause(held); !errors.Is(cause, ErrLost) || tool.CodeOf(cause) != tool.Held {
+	cause := context.Cause(held)
+	if !errors.Is(cause, ErrLost) {
 		t.Errorf("cause %v", cause)
+	}
+	return tool.CodeOf(cause)
+}
+
+// TestTakenLeaseIsHeld: only where another owner's name is on the lease, it is
+// held by somebody.
+func TestTakenLeaseIsHeld(t *testing.T) {
+	c, ns := open(t)
+	held, first, err := Acquire(t.Context(), c, options(t, ns, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Abandon()
+	patch := []byte(`{"metadata":{"annotations":{"` + annotation + `":"{\"kind\":\"job\",\"job\":2}"}}}`)
+	if _, err := c.Clientset().CoordinationV1().Leases(ns).Patch(t.Context(), Name("orders"), types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if code := lost(t, held); code != tool.Held {
+		t.Errorf("code %d, want held", code)
+	}
+}
+
+// TestUnreachableServerIsTemporary: a lease that cannot be renewed is lost, and
+// nobody is known to hold it.
+func TestUnreachableServerIsTemporary(t *testing.T) {
+	_, ns := open(t)
+	p, kubeconfig := sandboxtest.Open(t).Through(t, "nonprod", t.TempDir(), faultproxy.Config{})
+	c, err := kube.New(kube.Config{Kubeconfig: kubeconfig})
+	if err != nil {
+		t.Fatal(err)
+	}
+	held, l, err := Acquire(t.Context(), c, options(t, ns, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Abandon()
+	p.Close()
+	if code := lost(t, held); code != tool.Temporary {
+		t.Errorf("code %d, want temporary", code)
+	}
+}
+
+// TestSilenceDecidesWhereGitLabIsNotAsked: an expired lease alone takes nothing
+// from an owner who may live; an age of silence does, and the log says so.
+func TestSilenceDecidesWhereGitLabIsNotAsked(t *testing.T) {
+	c, ns := open(t)
+	_, first, err := Acquire(t.Context(), c, options(t, ns, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	first.Abandon()
+	var said []string
+	second := options(t, ns, 2)
+	second.Log = func(format string, args ...any) { said = append(said, fmt.Sprintf(format, args...)) }
+	_, l, err := Acquire(t.Context(), c, second)
+	if err != nil || l.Former == nil || l.Former.Job != 1 {
+		t.Fatalf("former %+v, error %v", l, err)
+	}
+	defer l.Abandon()
+	held, taken := -1, -1
+	for i, line := range said {
+		switch {
+		case strings.Contains(line, "counts as ended after 1.2s of silence"):
+			held = i
+		case strings.Contains(line, "taking release orders over") && strings.Contains(line, "the lease and this age limit decide"):
+			taken = i
+		}
+	}
+	if held < 0 || taken < held {
+		t.Errorf("it was said:\n%s", strings.Join(said, "\n"))
+	}
+}
+
+// TestPersonDecidesBeforeTheAgeLimit: of an owner whose lease has expired, and
+// of whom GitLab says nothing, a person may say that it has ended.
+func TestPersonDecidesBeforeTheAgeLimit(t *testing.T) {
+	c, ns := open(t)
+	_, first, err := Acquire(t.Context(), c, options(t, ns, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	first.Abandon()
+	decided := options(t, ns, 2)
+	decided.Decided, decided.Owner.User = true, "ada"
+	var said string
+	decided.Log = func(format string, args ...any) { said += fmt.Sprintf(format, args...) + "\n" }
+	_, l, err := Acquire(t.Context(), c, decided)
+	if err != nil || l.Former == nil {
+		t.Fatalf("former %+v, error %v", l, err)
+	}
+	defer l.Abandon()
+	if !strings.Contains(said, "counts as ended after 1.2s of silence; ada says that it has ended") {
+		t.Errorf("it was said:\n%s", said)
 	}
 }
 
