@@ -18,7 +18,7 @@ const (
 // agesUnasked is how many expiries of silence make an owner too old to live, of
 // whom GitLab could not be asked. A machine that stood still for a while has
 // missed one, and its job goes on.
-const agesUnasked = 3
+const agesUnasked = 2
 
 // Owner is the identity that a lock or a release carries.
 type Owner struct {

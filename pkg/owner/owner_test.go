@@ -10,7 +10,7 @@ import (
 
 func TestJudge(t *testing.T) {
 	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
-	fresh, stale, old := now.Add(-20*time.Second), now.Add(-owner.Expiry), now.Add(-3*time.Minute)
+	fresh, stale, old := now.Add(-20*time.Second), now.Add(-owner.Expiry), now.Add(-owner.AgeLimit(0))
 	for name, c := range map[string]struct {
 		renewed time.Time
 		state   string
@@ -35,7 +35,7 @@ func TestJudge(t *testing.T) {
 		}
 	}
 	short := owner.Observation{Renewed: now.Add(-4 * time.Second), Expiry: time.Second}
-	if got, why := owner.Judge(now, short); got != owner.Dead || !strings.Contains(why, "3s") || !strings.Contains(why, "age limit") {
+	if got, why := owner.Judge(now, short); got != owner.Dead || !strings.Contains(why, "2s") || !strings.Contains(why, "age limit") {
 		t.Errorf("a lease of one second: verdict %v (%s)", got, why)
 	}
 }
