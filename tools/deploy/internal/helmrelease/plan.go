@@ -1,14 +1,10 @@
 package helmrelease
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
-	"strings"
 
-	"helm.sh/helm/v3/pkg/chart"
 	"helm.sh/helm/v3/pkg/release"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -300,57 +296,4 @@ func (p *Plan) owned(olds [][]object) {
 		}
 		p.Problems = append(p.Problems, f)
 	}
-}
-
-// compare finds out whether what is rendered is what is stored.
-func (p *Plan) compare() {
-	d := p.State.Deployed
-	if d == nil || d != p.State.Last || len(slices.DeleteFunc(slices.Clone(p.State.list), func(r stored) bool { return !r.deployed() })) > 1 {
-		return
-	}
-	was := d.record.rel
-	p.same = strings.TrimSpace(was.Manifest) == strings.TrimSpace(p.rel.Manifest) && equal(hooksOf(was), hooksOf(p.rel)) &&
-		equal(valuesOf(was), valuesOf(p.rel)) && was.Chart != nil && equal(origin(was.Chart, false), origin(p.rel.Chart, false))
-	p.different = p.same && !equal(origin(was.Chart, true), origin(p.rel.Chart, true))
-}
-
-// noted are the annotations of the chart that say what a revision was made of.
-const noted = "slipway.dev/"
-
-// origin is what a stored chart says of itself, with or without our own notes.
-func origin(c *chart.Chart, ours bool) map[string]any {
-	out := map[string]any{"name": c.Metadata.Name, "version": c.Metadata.Version, "app": c.Metadata.AppVersion}
-	for k, v := range c.Metadata.Annotations {
-		if strings.HasPrefix(k, noted) == ours {
-			out["annotation "+k] = v
-		}
-	}
-	return out
-}
-
-func valuesOf(rel *release.Release) map[string]any {
-	if rel.Config == nil {
-		return map[string]any{}
-	}
-	return rel.Config
-}
-
-// hooksOf are the hooks without what their last run left.
-func hooksOf(rel *release.Release) []release.Hook {
-	out := []release.Hook{}
-	for _, h := range rel.Hooks {
-		one := *h
-		one.LastRun = release.HookExecution{}
-		if len(one.DeletePolicies) == 0 { // Helm's default, written when it ran
-			one.DeletePolicies = []release.HookDeletePolicy{release.HookBeforeHookCreation}
-		}
-		out = append(out, one)
-	}
-	return out
-}
-
-func equal(a, b any) bool {
-	x, xerr := json.Marshal(a)
-	y, yerr := json.Marshal(b)
-	return xerr == nil && yerr == nil && bytes.Equal(x, y)
 }

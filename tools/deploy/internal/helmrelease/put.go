@@ -3,9 +3,7 @@ package helmrelease
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
-	"strings"
 
 	"helm.sh/helm/v3/pkg/release"
 	helmtime "helm.sh/helm/v3/pkg/time"
@@ -159,25 +157,4 @@ func (j *putting) end(ctx context.Context, s Spec, err error) (Outcome, error) {
 		}
 	}
 	return o, applyError(ctx, s, o, err)
-}
-
-// NoteOrigin writes what the release is made of now into the record of the
-// revision that runs, whose objects are the same. It changes nothing else.
-func (c *Client) NoteOrigin(ctx context.Context, p *Plan) (*Revision, error) {
-	r := p.State.Deployed.record
-	meta := r.rel.Chart.Metadata
-	notes := maps.Clone(meta.Annotations)
-	maps.DeleteFunc(notes, func(k, _ string) bool { return strings.HasPrefix(k, noted) })
-	if notes == nil {
-		notes = map[string]string{}
-	}
-	maps.Copy(notes, p.rel.Chart.Metadata.Annotations)
-	meta.Annotations = notes
-	r.rel.Info.LastDeployed = helmtime.Now() // what it is made of runs since now
-	if err := c.save(ctx, r); err != nil {
-		return nil, err
-	}
-	rev := revisionOf(r.rel)
-	rev.record = r
-	return rev, nil
 }
