@@ -26,6 +26,7 @@ type client struct {
 	engine  *Client
 	options rollout.Options
 
+	before  [][]object                          // what was asked for before a rollback
 	hook    func(name string) (end func(error)) // told of each hook that runs; may be nil
 	mutated bool                                // a call went out that may have changed the cluster
 	left    error                               // why objects could not be deleted, which Helm only logs
@@ -61,17 +62,14 @@ func (c *client) Create(list helmkube.ResourceList) (*helmkube.Result, error) {
 	return resultOf(list, nil, changes)
 }
 
-// Update brings objects from one manifest to the next.
+// Update brings objects from all that was asked for to a manifest. Helm's from
+// is that of the last revision alone.
 func (c *client) Update(from, to helmkube.ResourceList, _ bool) (*helmkube.Result, error) {
-	old, err := placed(from)
-	if err != nil {
-		return &helmkube.Result{}, err
-	}
 	wanted, err := placed(to)
 	if err != nil {
 		return &helmkube.Result{}, err
 	}
-	changes, err := c.engine.differ(c.ctx, wanted, old)
+	changes, err := c.engine.differ(c.ctx, wanted, c.before...)
 	if err == nil {
 		err = c.engine.carryOut(c.ctx, changes, c.began)
 	}

@@ -107,7 +107,7 @@ func (c *Client) fill(ctx context.Context, p *Plan, l Look, definitions []object
 	if p.crds, err = c.planCRDs(ctx, p, l, definitions); err != nil {
 		return err
 	}
-	olds, err := c.before(p.State, p.Spec.Namespace)
+	olds, err := c.before(ctx, p.State, p.Spec.Namespace)
 	if err != nil {
 		return err
 	}
@@ -126,24 +126,6 @@ func (c *Client) fill(ctx context.Context, p *Plan, l Look, definitions []object
 		return nil // its hooks will not run
 	}
 	return c.try(ctx, p, p.hooks, l)
-}
-
-// before are the manifests that were asked for: of the deployed revision and
-// of what was tried since then. Definitions of kinds are left out: they go
-// their own way, and are never taken away.
-func (c *Client) before(s State, namespace string) ([][]object, error) {
-	var out [][]object
-	for _, r := range []*Revision{s.Deployed, s.Last} {
-		if r == nil || r.Status == string(release.StatusUninstalled) || len(out) > 0 && r == s.Deployed {
-			continue
-		}
-		list, err := c.objects(r.record.rel.Manifest, namespace)
-		if err != nil {
-			return nil, fmt.Errorf("reading revision %d: %w", r.Number, err)
-		}
-		out = append(out, slices.DeleteFunc(list, isCRD))
-	}
-	return out, nil
 }
 
 // try sends the changes as dry runs and notes what the server has against them.

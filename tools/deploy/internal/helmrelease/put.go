@@ -75,7 +75,7 @@ func (c *Client) complete(ctx context.Context, p *Plan) error {
 		return err
 	}
 	p.Problems = nil
-	olds, err := c.before(p.State, p.Spec.Namespace)
+	olds, err := c.before(ctx, p.State, p.Spec.Namespace)
 	if err != nil {
 		return err
 	}
@@ -136,7 +136,14 @@ func (j *putting) run(ctx context.Context, changes []change) error {
 	if err := j.client.save(ctx, j.record); err != nil {
 		return err
 	}
-	return j.client.supersede(ctx, namespace, j.record.rel.Name, j.list)
+	// It is ready and stored as such: what is left to do is the older records'.
+	if err := j.client.supersede(ctx, namespace, j.record.rel.Name, j.list); err != nil {
+		if ctx.Err() != nil {
+			return err
+		}
+		j.client.warn("%s: revision %d is deployed, and an older one is called so still, until the next release: %v", j.record.rel.Name, j.record.rel.Version, err)
+	}
+	return nil
 }
 
 // end marks a revision that failed as such. A run that was told to end makes

@@ -14,6 +14,13 @@ func (c *Client) Rollback(ctx context.Context, namespace, name string, to int, w
 	if err != nil {
 		return Outcome{}, err
 	}
+	was, err := c.Read(ctx, namespace, name)
+	if err == nil {
+		own.before, err = c.before(ctx, was, namespace)
+	}
+	if err != nil {
+		return Outcome{}, err
+	}
 	r := action.NewRollback(cfg)
 	r.Version, r.MaxHistory = to, maxHistory
 	r.Wait, r.WaitForJobs, r.Timeout = true, true, w.Timeout
