@@ -8,14 +8,20 @@ import (
 	"helm.sh/helm/v3/pkg/release"
 )
 
-// before are the manifests that were asked for, without the definitions of
-// kinds: those go their own way, and are never taken away.
+// before are the manifests that were asked for, without definitions.
 func (c *Client) before(ctx context.Context, s State, namespace string) ([][]object, error) {
 	all, err := c.asked(ctx, s, namespace)
-	for i := range all {
-		all[i] = slices.DeleteFunc(all[i], isCRD)
+	return withoutCRDs(all), err
+}
+
+// withoutCRDs leaves the definitions of kinds out: they go their own way, and
+// are never taken away.
+func withoutCRDs(manifests [][]object) [][]object {
+	var out [][]object
+	for _, m := range manifests {
+		out = append(out, slices.DeleteFunc(slices.Clone(m), isCRD))
 	}
-	return all, err
+	return out
 }
 
 // asked are the manifests of the deployed revision and of all that was tried

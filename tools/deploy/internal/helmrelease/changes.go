@@ -41,9 +41,9 @@ type change struct {
 	checked bool                       // the server has looked at it
 }
 
-// differ finds what becomes of the objects of a manifest: olds are the
-// manifests that were asked for before, in their order.
-func (c *Client) differ(ctx context.Context, wanted []object, olds ...[]object) ([]change, error) {
+// differ finds what becomes of the objects of a release's manifest: olds are
+// the manifests that were asked for before, in their order.
+func (c *Client) differ(ctx context.Context, release string, wanted []object, olds ...[]object) ([]change, error) {
 	before := map[key][]*unstructured.Unstructured{}
 	for _, old := range olds {
 		for _, o := range old {
@@ -69,7 +69,7 @@ func (c *Client) differ(ctx context.Context, wanted []object, olds ...[]object) 
 		return nil, err
 	}
 	for i := range changes {
-		if err := changes[i].decide(before[changes[i].key()], scaled); err != nil {
+		if err := changes[i].decide(release, before[changes[i].key()], scaled); err != nil {
 			return nil, fmt.Errorf("%s: %w", changes[i].key(), err)
 		}
 	}
@@ -107,9 +107,9 @@ func (c *Client) look(ctx context.Context, ch *change) error {
 	return nil
 }
 
-func (ch *change) decide(olds []*unstructured.Unstructured, scaled map[key]bool) (err error) {
+func (ch *change) decide(release string, olds []*unstructured.Unstructured, scaled map[key]bool) (err error) {
 	switch {
-	case ch.action == Delete && (kept(ch.live) || isCRD(ch.object)): // with a definition go all objects of its kind
+	case ch.action == Delete && (kept(ch.live) || isCRD(ch.object) || foreign(ch.live, release) != ""): // with a definition go all objects of its kind
 		ch.action = Keep
 		return nil
 	case ch.action == Delete:

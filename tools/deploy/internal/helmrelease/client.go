@@ -24,6 +24,7 @@ type client struct {
 	cluster *kube.Cluster
 	watcher *rollout.Watcher
 	engine  *Client
+	release string // in the namespace of Helm's client
 	options rollout.Options
 
 	before  [][]object                          // what was asked for before a rollback
@@ -69,7 +70,15 @@ func (c *client) Update(from, to helmkube.ResourceList, _ bool) (*helmkube.Resul
 	if err != nil {
 		return &helmkube.Result{}, err
 	}
-	changes, err := c.engine.differ(c.ctx, wanted, c.before...)
+	changes, err := c.engine.differ(c.ctx, c.name(), wanted, c.before...)
+	for _, ch := range changes {
+		if ch.action != Keep {
+			continue
+		}
+		if owner := foreign(ch.live, c.name()); owner != "" {
+			c.engine.warn("%s stays: it belongs to release %s by now", ch.key(), owner)
+		}
+	}
 	if err == nil {
 		err = c.engine.carryOut(c.ctx, changes, c.began)
 	}
@@ -83,6 +92,9 @@ func (c *client) Update(from, to helmkube.ResourceList, _ bool) (*helmkube.Resul
 func (c *client) UpdateThreeWayMerge(from, to helmkube.ResourceList, force bool) (*helmkube.Result, error) {
 	return c.Update(from, to, force)
 }
+
+// name is the release as its objects are marked with it.
+func (c *client) name() string { return qualified(c.Namespace, c.release) }
 
 func (c *client) began() { c.mutated = true }
 

@@ -172,6 +172,27 @@ func own(list []object, name, namespace string) {
 	}
 }
 
+// qualified names a release in its namespace.
+func qualified(namespace, name string) string { return namespace + "/" + name }
+
+// ownerOf returns the release that a live object is marked with, "" for none.
+func ownerOf(live *unstructured.Unstructured) string {
+	a := live.GetAnnotations()
+	if a[releaseName] == "" {
+		return ""
+	}
+	return qualified(a[releaseNamespace], a[releaseName])
+}
+
+// foreign returns the release that a live object is marked with where it is
+// another one than ours.
+func foreign(live *unstructured.Unstructured, ours string) string {
+	if owner := ownerOf(live); owner != ours {
+		return owner
+	}
+	return ""
+}
+
 // kept reports whether an object stays when its release lets go of it.
 func kept(o *unstructured.Unstructured) bool {
 	return o.GetAnnotations()["helm.sh/resource-policy"] == "keep"

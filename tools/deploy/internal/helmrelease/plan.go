@@ -80,11 +80,13 @@ func (c *Client) fill(ctx context.Context, p *Plan, l Look, definitions []object
 	if err != nil {
 		return err
 	}
+	p.once(wanted)
 	own(wanted, p.Spec.Name, p.Spec.Namespace)
 	hooks, err := c.planHooks(p.rel)
 	if err != nil {
 		return err
 	}
+	shared := len(definitions) // those of the crds folders are no release's own
 	for _, o := range wanted {
 		if isCRD(o) {
 			definitions = append(definitions, o)
@@ -107,17 +109,19 @@ func (c *Client) fill(ctx context.Context, p *Plan, l Look, definitions []object
 	if p.crds, err = c.planCRDs(ctx, p, l, definitions); err != nil {
 		return err
 	}
-	olds, err := c.before(ctx, p.State, p.Spec.Namespace)
+	asked, err := c.asked(ctx, p.State, p.Spec.Namespace)
 	if err != nil {
 		return err
 	}
+	p.owned(p.crds[shared:], asked)
+	olds := withoutCRDs(asked)
 	wanted = slices.DeleteFunc(wanted, isCRD)
-	if p.changes, err = c.differ(ctx, wanted, olds...); err != nil {
+	if p.changes, err = c.differ(ctx, p.name(), wanted, olds...); err != nil {
 		return err
 	}
 	p.hooks = hooks
 	p.known(l)
-	p.owned(olds)
+	p.owned(p.changes, olds)
 	p.size()
 	if err := c.try(ctx, p, p.changes, l); err != nil {
 		return err
@@ -246,36 +250,4 @@ func unknownKind(ch *change) Problem {
 	return Problem{Class: ClassKind, Source: ch.source, Object: ch.key().String(),
 		Message: fmt.Sprintf("the cluster does not know kind %s of %s", gvk.Kind, gvk.GroupVersion()),
 		Next:    "the release that brings the kind comes first; or the chart is for another version of Kubernetes"}
-}
-
-// owned finds objects that are another release's, or nobody's.
-func (p *Plan) owned(olds [][]object) {
-	if p.Spec.Adopt {
-		return
-	}
-	before := map[key]bool{}
-	for _, old := range olds {
-		for _, o := range old {
-			before[o.key()] = true
-		}
-	}
-	for _, ch := range p.changes {
-		if ch.live == nil || ch.action == Delete || ch.action == Keep {
-			continue
-		}
-		a := ch.live.GetAnnotations()
-		name, namespace := a[releaseName], a[releaseNamespace]
-		f := Problem{Class: ClassOwner, Source: ch.source, Object: ch.key().String(), Next: "take it over with slipway-deploy adopt, or take it out of one of the two"}
-		switch {
-		case name == p.Spec.Name && namespace == p.Spec.Namespace:
-			continue
-		case name != "":
-			f.Message = fmt.Sprintf("it belongs to release %s/%s", namespace, name)
-		case before[ch.key()]:
-			continue // somebody took our marks off it; they come back
-		default:
-			f.Message = "it exists already and belongs to no release"
-		}
-		p.Problems = append(p.Problems, f)
-	}
 }

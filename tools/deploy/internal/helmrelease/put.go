@@ -23,7 +23,7 @@ type putting struct {
 }
 
 func (c *Client) putting(ctx context.Context, rel *release.Release, state State, w Wait) (*putting, error) {
-	_, own, err := c.helm(ctx, rel.Namespace, w)
+	_, own, err := c.helm(ctx, rel.Namespace, rel.Name, w)
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +85,7 @@ func (c *Client) complete(ctx context.Context, p *Plan) error {
 			return !slices.ContainsFunc(list, func(l object) bool { return l.key() == o.key() })
 		}))
 	}
-	changes, err := c.differ(ctx, list, old...)
+	changes, err := c.differ(ctx, p.name(), list, old...)
 	if err != nil {
 		return err
 	}
@@ -93,7 +93,7 @@ func (c *Client) complete(ctx context.Context, p *Plan) error {
 		*ch = changes[i]
 	}
 	p.known(Look{})
-	p.owned(olds)
+	p.owned(p.changes, olds)
 	if err := c.try(ctx, p, p.changes, Look{}); err != nil {
 		return err
 	}

@@ -31,7 +31,7 @@ type Left struct {
 // only then removes its record: while anything is still there, the record
 // tells whose it is. It returns what stays.
 func (c *Client) Uninstall(ctx context.Context, namespace, name string, w Wait) ([]Left, error) {
-	cfg, own, err := c.helm(ctx, namespace, w)
+	cfg, own, err := c.helm(ctx, namespace, name, w)
 	if err != nil {
 		return nil, err
 	}
