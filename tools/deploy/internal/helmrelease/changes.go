@@ -157,9 +157,7 @@ func (c *Client) send(ctx context.Context, ch *change, dry bool) (out *unstructu
 				err = c.cluster.Clientset().CoreV1().RESTClient().Delete().AbsPath(pathOf(ch.object)).Param("dryRun", metav1.DryRunAll).Do(ctx).Error()
 				break
 			}
-			background := metav1.DeletePropagationBackground
-			uid := ch.live.GetUID()
-			err = resource.Delete(ctx, ch.GetName(), metav1.DeleteOptions{PropagationPolicy: &background, Preconditions: &metav1.Preconditions{UID: &uid}})
+			err = c.discard(ctx, *ch, metav1.DeletePropagationBackground)
 		}
 		if ch.action == Delete && apierrors.IsNotFound(err) {
 			err = nil
@@ -167,6 +165,26 @@ func (c *Client) send(ctx context.Context, ch *change, dry bool) (out *unstructu
 		return err
 	})
 	return out, err
+}
+
+// discard deletes the object that was looked at, and no other of its name.
+func (c *Client) discard(ctx context.Context, ch change, policy metav1.DeletionPropagation) error {
+	uid := ch.live.GetUID()
+	err := c.cluster.Dynamic().Resource(ch.gvr).Namespace(ch.GetNamespace()).Delete(ctx, ch.GetName(),
+		metav1.DeleteOptions{PropagationPolicy: &policy, Preconditions: &metav1.Preconditions{UID: &uid}})
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	return err
+}
+
+// untilGone waits by watch until the object that was looked at is gone.
+func (c *Client) untilGone(ctx context.Context, ch change) error {
+	uid := ch.live.GetUID()
+	_, err := c.cluster.Until(ctx, ch.gvr, ch.GetNamespace(), ch.GetName(), func(u *unstructured.Unstructured) (bool, error) {
+		return u == nil || u.GetUID() != uid, nil
+	})
+	return err
 }
 
 // pathOf is the address of an object.

@@ -28,6 +28,8 @@ type client struct {
 	options rollout.Options
 
 	before  [][]object                          // what was asked for before a rollback
+	going   []change                            // what an uninstallation takes away
+	spared  map[key]bool                        // and what it leaves
 	hook    func(name string) (end func(error)) // told of each hook that runs; may be nil
 	mutated bool                                // a call went out that may have changed the cluster
 	left    error                               // why objects could not be deleted, which Helm only logs
@@ -165,7 +167,7 @@ func (c *client) await(objects []*unstructured.Unstructured, timeout time.Durati
 func (c *client) WaitForDelete(list helmkube.ResourceList, timeout time.Duration) error {
 	ctx, cancel := context.WithTimeoutCause(c.ctx, timeout, fmt.Errorf("not deleted after %s", timeout))
 	defer cancel()
-	for _, info := range list {
+	for _, info := range c.mortal(list) {
 		gone := func(u *unstructured.Unstructured) (bool, error) { return u == nil, nil }
 		if _, err := c.cluster.Until(ctx, info.Mapping.Resource, info.Namespace, info.Name, gone); err != nil {
 			return err
