@@ -10,6 +10,7 @@ import (
 	helmkube "helm.sh/helm/v3/pkg/kube"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 
 	"gitlab.com/slipway/slipway/pkg/kube"
 	"gitlab.com/slipway/slipway/pkg/rollout"
@@ -25,11 +26,14 @@ type client struct {
 	watcher *rollout.Watcher
 	engine  *Client
 	release string // in the namespace of Helm's client
+	number  int    // of the revision that is put in place; 0 where none is
+	timeout time.Duration
 	options rollout.Options
 
 	before  [][]object                          // what was asked for before a rollback
 	going   []change                            // what an uninstallation takes away
 	spared  map[key]bool                        // and what it leaves
+	made    map[types.UID]bool                  // hooks of this run
 	hook    func(name string) (end func(error)) // told of each hook that runs; may be nil
 	mutated bool                                // a call went out that may have changed the cluster
 	left    error                               // why objects could not be deleted, which Helm only logs
@@ -49,7 +53,8 @@ func (c *client) Build(r io.Reader, _ bool) (helmkube.ResourceList, error) {
 	return c.Client.Build(r, false)
 }
 
-// Create creates objects.
+// Create creates the objects of a hook; all others come by Update. They are
+// marked as the release's: by its name alone nobody could tell whose a hook is.
 func (c *client) Create(list helmkube.ResourceList) (*helmkube.Result, error) {
 	wanted, err := placed(list)
 	if err != nil {
@@ -57,9 +62,14 @@ func (c *client) Create(list helmkube.ResourceList) (*helmkube.Result, error) {
 	}
 	changes := make([]change, len(wanted))
 	for i, o := range wanted {
+		mark(o, c.release, c.Namespace)
 		changes[i] = change{object: o, action: Create}
 	}
-	if err := c.engine.carryOut(c.ctx, changes, c.began); err != nil {
+	err = c.engine.carryOut(c.ctx, changes, c.began)
+	for _, o := range results(changes) {
+		c.made[o.GetUID()] = true
+	}
+	if err != nil {
 		return nil, err
 	}
 	return resultOf(list, nil, changes)

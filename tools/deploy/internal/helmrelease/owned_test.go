@@ -22,7 +22,7 @@ func (w *world) byHand(name string) {
 // hand gives an object to another release, as adopt does.
 func (w *world) hand(name, release string) {
 	w.t.Helper()
-	w.patch(configMaps, name, fmt.Sprintf(`{"metadata": {"annotations": {%q: %q}}}`, releaseName, release))
+	w.patch(configMaps, name, fmt.Sprintf(`{"metadata": {"annotations": {%q: %q, %q: %q}}}`, releaseName, release, releaseNamespace, w.namespace))
 }
 
 func TestTwiceInOneManifest(t *testing.T) {

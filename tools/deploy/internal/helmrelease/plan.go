@@ -147,7 +147,7 @@ func (c *Client) try(ctx context.Context, p *Plan, changes []change, l Look) err
 		if ch.unknown || ch.checked || ch.GetName() == "" || ch.action == None || ch.action == Keep || missing[ch.GetNamespace()] || p.barred[ch.key()] {
 			return nil
 		}
-		found[i], err = c.tryOne(ctx, ch, func(name string) bool { return brought[name] }, l)
+		found[i], err = c.tryOne(ctx, p, ch, func(name string) bool { return brought[name] }, l)
 		return err
 	})
 	p.find(found...)
@@ -163,7 +163,7 @@ func (p *Plan) find(found ...Problem) {
 	}
 }
 
-func (c *Client) tryOne(ctx context.Context, ch *change, brought func(string) bool, l Look) (Problem, error) {
+func (c *Client) tryOne(ctx context.Context, p *Plan, ch *change, brought func(string) bool, l Look) (Problem, error) {
 	out, err := c.send(ctx, ch, true)
 	if err == nil {
 		ch.checked = true
@@ -176,7 +176,7 @@ func (c *Client) tryOne(ctx context.Context, ch *change, brought func(string) bo
 		return Problem{}, nil
 	}
 	if apierrors.IsAlreadyExists(err) && ch.live == nil {
-		return Problem{}, nil // a hook of the last time, which is deleted first
+		return c.leftHook(ctx, p, *ch)
 	}
 	if ch.action == Update {
 		if local, lerr := ch.patch.local(ch.live); lerr == nil {

@@ -27,6 +27,7 @@ func (c *Client) putting(ctx context.Context, rel *release.Release, state State,
 	if err != nil {
 		return nil, err
 	}
+	own.number = rel.Version
 	return &putting{client: c, waiter: own, wait: w, record: &record{rel: rel}, list: state.list}, nil
 }
 

@@ -34,7 +34,7 @@ func TestUninstallTakesAllThatWasAskedFor(t *testing.T) {
 	a := config("a", "a: b")
 	w.apply(w.spec("orders", "templates/a.yaml", a, "templates/first.yaml", config("first", "a: b")))
 	w.fails(w.spec("orders", "templates/a.yaml", a, "templates/second.yaml", config("second", "a: b"), "templates/first.yaml", config("first", "a: b"), "templates/never.yaml", never))
-	hook := strings.Replace(never, "{name: never}", "{name: stuck, annotations: {helm.sh/hook: pre-upgrade, helm.sh/hook-delete-policy: hook-failed}}", 1)
+	hook := strings.Replace(never, "{name: never}", "{name: stuck, annotations: {helm.sh/hook: pre-upgrade}}", 1)
 	w.fails(w.spec("orders", "templates/a.yaml", a, "templates/theirs.yaml", config("theirs", "a: b"), "templates/hook.yaml", hook))
 	w.byHand("theirs")
 	w.hand("theirs", "other")
@@ -44,7 +44,7 @@ func TestUninstallTakesAllThatWasAskedFor(t *testing.T) {
 		w.gone(configMaps, name)
 	}
 	w.get(configMaps, "theirs")
-	if len(left) != 1 || left[0].Object.Name != "theirs" || left[0].Why != "it belongs to release "+"/other by now" {
+	if len(left) != 2 || left[0].Object.Name != "theirs" || left[0].Why != "it belongs to release "+w.namespace+"/other by now" || left[1].Object.Name != "stuck" {
 		t.Errorf("left %v", left)
 	}
 }
