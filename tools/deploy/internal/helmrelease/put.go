@@ -47,6 +47,7 @@ func (c *Client) Apply(ctx context.Context, p *Plan, w Wait) (Outcome, error) {
 		err = c.complete(ctx, p)
 	}
 	if applied {
+		j.began()
 		err = tool.Hint(err, "the definitions of the release's kinds were applied, and stay; they serve the objects that there are as well")
 	}
 	if err == nil {
