@@ -156,7 +156,10 @@ func (c *Client) purge(ctx context.Context, namespace, name string) error {
 // names those of the last revision alone.
 func (c *client) DeleteWithPropagationPolicy(list helmkube.ResourceList, policy metav1.DeletionPropagation) (*helmkube.Result, []error) {
 	c.mutated = true
-	result, errs := c.Client.DeleteWithPropagationPolicy(c.mortal(list), policy)
+	result, errs := &helmkube.Result{}, []error(nil)
+	if going := c.mortal(list); len(going) > 0 { // of none, Helm makes an error
+		result, errs = c.Client.DeleteWithPropagationPolicy(going, policy)
+	}
 	named := map[key]bool{}
 	for _, i := range list {
 		named[keyOf(i)] = true

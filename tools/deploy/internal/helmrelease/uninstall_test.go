@@ -13,14 +13,13 @@ import (
 func TestUninstallLeavesDefinitions(t *testing.T) {
 	w := newWorld(t)
 	text, kind := w.definition("", "v1")
-	w.apply(w.spec("orders", "templates/thing.yaml", text, "templates/a.yaml", config("a", "a: b")))
+	w.apply(w.spec("orders", "templates/thing.yaml", text))
 	w.apply(w.spec("user", "templates/one.yaml", thing(kind, "size: 1")))
 	left, err := w.client.Uninstall(t.Context(), w.namespace, "orders", Wait{Timeout: time.Minute})
 	w.must(err)
 	if len(left) != 1 || left[0].Object.Name != "things."+strings.ToLower(kind)+".example.com" || left[0].Why != everything {
 		t.Errorf("left %v", left)
 	}
-	w.gone(configMaps, "a")
 	w.get(schema.GroupVersionResource{Group: strings.ToLower(kind) + ".example.com", Version: "v1", Resource: "things"}, "one")
 	if got := w.statuses(); got != "" {
 		t.Errorf("history %s", got)
