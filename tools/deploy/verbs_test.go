@@ -206,16 +206,14 @@ func TestAdopt(t *testing.T) {
 	}
 	w.run(0, "apply", "--environment", "dev")
 
-	// An object of a release that is there stays its own.
-	create("theirs", map[string]string{"meta.helm.sh/release-name": "orders", "meta.helm.sh/release-namespace": w.namespace})
+	// An object that another release has stays its own.
 	w.write("set/releases.yaml", "apiVersion: slipway/v1\nkind: ReleaseSet\nreleases:\n  - {name: other, namespace: "+w.namespace+", chart: {path: other}}\n")
 	w.write("set/other/Chart.yaml", "apiVersion: v2\nname: other\nversion: 1.0.0\n")
+	w.write("set/other/templates/theirs.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: theirs}\n")
 	w.run(0, "apply", "--releases", "set/releases.yaml", "--cluster", "nonprod")
-	_, err = w.client.CoreV1().ConfigMaps(w.namespace).Patch(t.Context(), "theirs", "application/merge-patch+json", []byte(`{"metadata":{"annotations":{"meta.helm.sh/release-name":"other"}}}`), metav1.PatchOptions{})
-	w.must(err)
 	w.write("chart/templates/theirs.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: theirs}\n")
 	_, log = w.run(4, "adopt", "--environment", "dev", "--take")
-	if !strings.Contains(log, "ConfigMap "+w.namespace+"/theirs is of release "+w.namespace+"/other; that release is there") {
+	if !strings.Contains(log, "ConfigMap "+w.namespace+"/theirs is of release "+w.namespace+"/other; that release has it") {
 		t.Error(log)
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
+	"strings"
 
 	"helm.sh/helm/v3/pkg/release"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -14,6 +16,7 @@ import (
 	"k8s.io/client-go/dynamic"
 
 	"gitlab.com/slipway/slipway/pkg/rollout"
+	"gitlab.com/slipway/slipway/pkg/tool"
 )
 
 // OwnerLabel is on the records of releases that are ours.
@@ -121,19 +124,34 @@ func (c *Client) adoptableObject(ctx context.Context, s Spec, u *unstructured.Un
 	case owner != nil:
 		a.Was, a.Problem = "of "+owner.Kind+" "+owner.Name, "its owner makes it anew"
 	case other:
-		a.Was = fmt.Sprintf("of release %s/%s, which is gone", namespace, name)
-		list, err := c.records(ctx, namespace, name)
-		if err != nil {
+		if err := c.disown(ctx, &a, namespace, name); err != nil {
 			return Adoption{}, false, err
-		}
-		if len(list) > 0 {
-			a.Was = fmt.Sprintf("of release %s/%s", namespace, name)
-			a.Problem = "that release is there: take the object out of its chart, or uninstall it with " + `the annotation "helm.sh/resource-policy: keep" on the object`
 		}
 	case name != "" && live.GetLabels()[managedBy] == "Helm":
 		return Adoption{}, true, nil
 	}
 	return a, false, nil
+}
+
+// disown finds out what an object is to the release that it is marked with.
+func (c *Client) disown(ctx context.Context, a *Adoption, namespace, name string) error {
+	release := qualified(namespace, name)
+	a.Was = "of release " + release + ", which is gone"
+	state, err := c.Read(ctx, namespace, name)
+	if err != nil || state.Last == nil {
+		return err
+	}
+	asked, err := c.asked(ctx, state, namespace)
+	if err != nil {
+		return err
+	}
+	a.Was = "of release " + release + ", whose chart does not have it any more"
+	own := object{Unstructured: a.live}.key()
+	if slices.ContainsFunc(asked, func(m []object) bool { return slices.ContainsFunc(m, func(o object) bool { return o.key() == own }) }) {
+		a.Was = "of release " + release
+		a.Problem = "that release has it: take the object out of its chart, with " + `the annotation "helm.sh/resource-policy: keep" on the object, and release it`
+	}
+	return nil
 }
 
 // flux returns the HelmRelease that an object belongs to, where there still is one.
@@ -165,24 +183,41 @@ func (c *Client) object(gvr schema.GroupVersionResource, namespace string) dynam
 // Adopt takes over what Adoptable found. It writes labels and annotations and
 // nothing else, and no object that has changed since it was looked at.
 func (c *Client) Adopt(ctx context.Context, s Spec, list []Adoption) error {
-	for _, a := range list {
-		if a.revision > 0 {
-			if err := c.adoptRecord(ctx, s, a.revision); err != nil {
-				return err
-			}
+	for i, a := range list {
+		err := c.adopt(ctx, s, a)
+		if err == nil {
 			continue
 		}
-		patch, err := json.Marshal(map[string]any{"metadata": map[string]any{
-			"resourceVersion": a.live.GetResourceVersion(),
-			"labels":          map[string]string{managedBy: "Helm"},
-			"annotations":     map[string]string{releaseName: s.Name, releaseNamespace: s.Namespace},
-		}})
-		if err == nil {
-			_, err = c.object(a.resource, a.live.GetNamespace()).Patch(ctx, a.live.GetName(), types.MergePatchType, patch, metav1.PatchOptions{FieldManager: "slipway-deploy"})
+		var taken []string
+		for _, done := range list[:i] {
+			taken = append(taken, done.Object.String())
 		}
-		if err != nil {
-			return fmt.Errorf("adopting %s: %w", a.Object, denied(err))
+		if len(taken) == 0 {
+			return err
 		}
+		hint := "taken over before that, and stay so: " + strings.Join(taken, ", ") + "; the next adoption goes on with the rest"
+		if ctx.Err() != nil {
+			return tool.Hint(err, hint)
+		}
+		return tool.Exit(tool.Broken, err, hint)
+	}
+	return nil
+}
+
+func (c *Client) adopt(ctx context.Context, s Spec, a Adoption) error {
+	if a.revision > 0 {
+		return c.adoptRecord(ctx, s, a.revision)
+	}
+	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{
+		"resourceVersion": a.live.GetResourceVersion(),
+		"labels":          map[string]string{managedBy: "Helm"},
+		"annotations":     map[string]string{releaseName: s.Name, releaseNamespace: s.Namespace},
+	}})
+	if err == nil {
+		_, err = c.object(a.resource, a.live.GetNamespace()).Patch(ctx, a.live.GetName(), types.MergePatchType, patch, metav1.PatchOptions{FieldManager: "slipway-deploy"})
+	}
+	if err != nil {
+		return fmt.Errorf("adopting %s: %w", a.Object, denied(err))
 	}
 	return nil
 }

@@ -41,9 +41,9 @@ type change struct {
 	checked bool                       // the server has looked at it
 }
 
-// differ finds what becomes of the objects of a manifest: olds are the
-// manifests that were asked for before, in their order.
-func (c *Client) differ(ctx context.Context, wanted []object, olds ...[]object) ([]change, error) {
+// differ finds what becomes of the objects of a release's manifest: olds are
+// the manifests that were asked for before, in their order.
+func (c *Client) differ(ctx context.Context, release string, wanted []object, olds ...[]object) ([]change, error) {
 	before := map[key][]*unstructured.Unstructured{}
 	for _, old := range olds {
 		for _, o := range old {
@@ -69,7 +69,7 @@ func (c *Client) differ(ctx context.Context, wanted []object, olds ...[]object) 
 		return nil, err
 	}
 	for i := range changes {
-		if err := changes[i].decide(before[changes[i].key()], scaled); err != nil {
+		if err := changes[i].decide(release, before[changes[i].key()], scaled); err != nil {
 			return nil, fmt.Errorf("%s: %w", changes[i].key(), err)
 		}
 	}
@@ -107,9 +107,9 @@ func (c *Client) look(ctx context.Context, ch *change) error {
 	return nil
 }
 
-func (ch *change) decide(olds []*unstructured.Unstructured, scaled map[key]bool) (err error) {
+func (ch *change) decide(release string, olds []*unstructured.Unstructured, scaled map[key]bool) (err error) {
 	switch {
-	case ch.action == Delete && (kept(ch.live) || isCRD(ch.object)): // with a definition go all objects of its kind
+	case ch.action == Delete && (kept(ch.live) || isCRD(ch.object) || foreign(ch.live, release) != ""): // with a definition go all objects of its kind
 		ch.action = Keep
 		return nil
 	case ch.action == Delete:
@@ -157,9 +157,7 @@ func (c *Client) send(ctx context.Context, ch *change, dry bool) (out *unstructu
 				err = c.cluster.Clientset().CoreV1().RESTClient().Delete().AbsPath(pathOf(ch.object)).Param("dryRun", metav1.DryRunAll).Do(ctx).Error()
 				break
 			}
-			background := metav1.DeletePropagationBackground
-			uid := ch.live.GetUID()
-			err = resource.Delete(ctx, ch.GetName(), metav1.DeleteOptions{PropagationPolicy: &background, Preconditions: &metav1.Preconditions{UID: &uid}})
+			err = c.discard(ctx, *ch, metav1.DeletePropagationBackground)
 		}
 		if ch.action == Delete && apierrors.IsNotFound(err) {
 			err = nil
@@ -167,6 +165,26 @@ func (c *Client) send(ctx context.Context, ch *change, dry bool) (out *unstructu
 		return err
 	})
 	return out, err
+}
+
+// discard deletes the object that was looked at, and no other of its name.
+func (c *Client) discard(ctx context.Context, ch change, policy metav1.DeletionPropagation) error {
+	uid := ch.live.GetUID()
+	err := c.cluster.Dynamic().Resource(ch.gvr).Namespace(ch.GetNamespace()).Delete(ctx, ch.GetName(),
+		metav1.DeleteOptions{PropagationPolicy: &policy, Preconditions: &metav1.Preconditions{UID: &uid}})
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	return err
+}
+
+// untilGone waits by watch until the object that was looked at is gone.
+func (c *Client) untilGone(ctx context.Context, ch change) error {
+	uid := ch.live.GetUID()
+	_, err := c.cluster.Until(ctx, ch.gvr, ch.GetNamespace(), ch.GetName(), func(u *unstructured.Unstructured) (bool, error) {
+		return u == nil || u.GetUID() != uid, nil
+	})
+	return err
 }
 
 // pathOf is the address of an object.

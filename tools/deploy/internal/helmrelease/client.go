@@ -10,6 +10,7 @@ import (
 	helmkube "helm.sh/helm/v3/pkg/kube"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 
 	"gitlab.com/slipway/slipway/pkg/kube"
 	"gitlab.com/slipway/slipway/pkg/rollout"
@@ -24,8 +25,15 @@ type client struct {
 	cluster *kube.Cluster
 	watcher *rollout.Watcher
 	engine  *Client
+	release string // in the namespace of Helm's client
+	number  int    // of the revision that is put in place; 0 where none is
+	timeout time.Duration
 	options rollout.Options
 
+	before  [][]object                          // what was asked for before a rollback
+	going   []change                            // what an uninstallation takes away
+	spared  map[key]bool                        // and what it leaves
+	made    map[types.UID]bool                  // hooks of this run
 	hook    func(name string) (end func(error)) // told of each hook that runs; may be nil
 	mutated bool                                // a call went out that may have changed the cluster
 	left    error                               // why objects could not be deleted, which Helm only logs
@@ -45,7 +53,8 @@ func (c *client) Build(r io.Reader, _ bool) (helmkube.ResourceList, error) {
 	return c.Client.Build(r, false)
 }
 
-// Create creates objects.
+// Create creates the objects of a hook; all others come by Update. They are
+// marked as the release's: by its name alone nobody could tell whose a hook is.
 func (c *client) Create(list helmkube.ResourceList) (*helmkube.Result, error) {
 	wanted, err := placed(list)
 	if err != nil {
@@ -53,25 +62,35 @@ func (c *client) Create(list helmkube.ResourceList) (*helmkube.Result, error) {
 	}
 	changes := make([]change, len(wanted))
 	for i, o := range wanted {
+		mark(o, c.release, c.Namespace)
 		changes[i] = change{object: o, action: Create}
 	}
-	if err := c.engine.carryOut(c.ctx, changes, c.began); err != nil {
+	err = c.engine.carryOut(c.ctx, changes, c.began)
+	for _, o := range results(changes) {
+		c.made[o.GetUID()] = true
+	}
+	if err != nil {
 		return nil, err
 	}
 	return resultOf(list, nil, changes)
 }
 
-// Update brings objects from one manifest to the next.
+// Update brings objects from all that was asked for to a manifest. Helm's from
+// is that of the last revision alone.
 func (c *client) Update(from, to helmkube.ResourceList, _ bool) (*helmkube.Result, error) {
-	old, err := placed(from)
-	if err != nil {
-		return &helmkube.Result{}, err
-	}
 	wanted, err := placed(to)
 	if err != nil {
 		return &helmkube.Result{}, err
 	}
-	changes, err := c.engine.differ(c.ctx, wanted, old)
+	changes, err := c.engine.differ(c.ctx, c.name(), wanted, c.before...)
+	for _, ch := range changes {
+		if ch.action != Keep {
+			continue
+		}
+		if owner := foreign(ch.live, c.name()); owner != "" {
+			c.engine.warn("%s stays: it belongs to release %s by now", ch.key(), owner)
+		}
+	}
 	if err == nil {
 		err = c.engine.carryOut(c.ctx, changes, c.began)
 	}
@@ -85,6 +104,9 @@ func (c *client) Update(from, to helmkube.ResourceList, _ bool) (*helmkube.Resul
 func (c *client) UpdateThreeWayMerge(from, to helmkube.ResourceList, force bool) (*helmkube.Result, error) {
 	return c.Update(from, to, force)
 }
+
+// name is the release as its objects are marked with it.
+func (c *client) name() string { return qualified(c.Namespace, c.release) }
 
 func (c *client) began() { c.mutated = true }
 
@@ -155,7 +177,7 @@ func (c *client) await(objects []*unstructured.Unstructured, timeout time.Durati
 func (c *client) WaitForDelete(list helmkube.ResourceList, timeout time.Duration) error {
 	ctx, cancel := context.WithTimeoutCause(c.ctx, timeout, fmt.Errorf("not deleted after %s", timeout))
 	defer cancel()
-	for _, info := range list {
+	for _, info := range c.mortal(list) {
 		gone := func(u *unstructured.Unstructured) (bool, error) { return u == nil, nil }
 		if _, err := c.cluster.Until(ctx, info.Mapping.Resource, info.Namespace, info.Name, gone); err != nil {
 			return err

@@ -2,11 +2,15 @@ package helmrelease
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -126,28 +130,43 @@ func (c *Client) applyCRD(ctx context.Context, ch *change, dry bool) (*unstructu
 }
 
 // applyCRDs applies the definitions that change and waits until the server
-// serves their kinds. It reports whether it wrote any.
-func (c *Client) applyCRDs(ctx context.Context, p *Plan, timeout time.Duration) (applied bool, err error) {
+// serves their kinds. It reports whether it wrote any, or may have.
+func (c *Client) applyCRDs(ctx context.Context, p *Plan, timeout time.Duration) (bool, error) {
 	changed := slices.DeleteFunc(slices.Clone(p.crds), func(ch change) bool { return ch.action == None })
 	if len(changed) == 0 {
 		return false, nil
 	}
-	err = each(ctx, len(changed), func(i int) (err error) {
-		ch := &changed[i]
-		if ch.result, err = c.applyCRD(ctx, ch, false); err != nil {
-			return fmt.Errorf("applying %s: %w", ch.key(), err)
+	var applied atomic.Bool
+	err := each(ctx, len(changed), func(i int) error {
+		wrote, err := c.writeCRD(ctx, &changed[i])
+		if wrote {
+			applied.Store(true)
 		}
-		return nil
+		return err
 	})
 	if err != nil {
-		return true, denied(err)
+		return applied.Load(), denied(err)
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("not served after %s", timeout))
 	defer cancel()
 	if _, err := c.watcher.Wait(ctx, results(changed), rollout.Options{}); err != nil {
-		return true, fmt.Errorf("establishing the kinds of release %q: %w", p.Spec.Name, err)
+		return applied.Load(), fmt.Errorf("establishing the kinds of release %q: %w", p.Spec.Name, err)
 	}
-	return true, c.served(ctx, changed)
+	return applied.Load(), c.served(ctx, changed)
+}
+
+// writeCRD applies a definition, and reports whether it became another one by
+// that: somebody may have applied the same since it was planned.
+func (c *Client) writeCRD(ctx context.Context, ch *change) (wrote bool, err error) {
+	if err := c.look(ctx, ch); err != nil {
+		return false, err
+	}
+	if ch.result, err = c.applyCRD(ctx, ch, false); err != nil {
+		var refused apierrors.APIStatus
+		wrote = !errors.As(err, &refused) || refused.Status().Code >= http.StatusInternalServerError
+		return wrote, fmt.Errorf("applying %s: %w", ch.key(), err)
+	}
+	return ch.live == nil || ch.live.GetResourceVersion() != ch.result.GetResourceVersion(), nil
 }
 
 // served waits until the server tells of the kinds that were defined. What it

@@ -102,8 +102,13 @@ func TestKindOfTheSameRelease(t *testing.T) {
 	s := w.spec("orders", "crds/thing.yaml", text, "templates/a.yaml", config("a", "a: b"), "templates/one.yaml", thing(kind, "size: 1")+"unknown: field\n")
 	p := w.plan(s)
 	w.must(p.Err())
-	if _, err := w.client.Apply(t.Context(), p, Wait{Timeout: time.Minute}); err == nil || !strings.Contains(err.Error(), `unknown field "unknown"`) {
-		t.Errorf("error %v", err)
+	same := w.plan(s)
+	if o, err := w.client.Apply(t.Context(), p, Wait{Timeout: time.Minute}); err == nil || !strings.Contains(err.Error(), `unknown field "unknown"`) || !o.Changed {
+		t.Errorf("outcome %+v, error %v", o, err)
+	}
+	// The kind is there by now, as the second plan would have it.
+	if o, err := w.client.Apply(t.Context(), same, Wait{Timeout: time.Minute}); err == nil || o.Changed {
+		t.Errorf("outcome %+v, error %v", o, err)
 	}
 	if got := w.statuses(); got != "" {
 		t.Errorf("history: %s", got)

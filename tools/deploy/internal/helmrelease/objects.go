@@ -159,17 +159,45 @@ func (c *Client) objects(manifest, namespace string) ([]object, error) {
 // own marks objects as the release's.
 func own(list []object, name, namespace string) {
 	for _, o := range list {
-		l, a := o.GetLabels(), o.GetAnnotations()
+		l := o.GetLabels()
 		if l == nil {
 			l = map[string]string{}
 		}
-		if a == nil {
-			a = map[string]string{}
-		}
-		l[managedBy], a[releaseName], a[releaseNamespace] = "Helm", name, namespace
+		l[managedBy] = "Helm"
 		o.SetLabels(l)
-		o.SetAnnotations(a)
+		mark(o, name, namespace)
 	}
+}
+
+// mark notes on an object whose it is.
+func mark(o object, name, namespace string) {
+	a := o.GetAnnotations()
+	if a == nil {
+		a = map[string]string{}
+	}
+	a[releaseName], a[releaseNamespace] = name, namespace
+	o.SetAnnotations(a)
+}
+
+// qualified names a release in its namespace.
+func qualified(namespace, name string) string { return namespace + "/" + name }
+
+// ownerOf returns the release that a live object is marked with, "" for none.
+func ownerOf(live *unstructured.Unstructured) string {
+	a := live.GetAnnotations()
+	if a[releaseName] == "" {
+		return ""
+	}
+	return qualified(a[releaseNamespace], a[releaseName])
+}
+
+// foreign returns the release that a live object is marked with where it is
+// another one than ours.
+func foreign(live *unstructured.Unstructured, ours string) string {
+	if owner := ownerOf(live); owner != ours {
+		return owner
+	}
+	return ""
 }
 
 // kept reports whether an object stays when its release lets go of it.

@@ -1,14 +1,10 @@
 package helmrelease
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
-	"strings"
 
-	"helm.sh/helm/v3/pkg/chart"
 	"helm.sh/helm/v3/pkg/release"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -84,11 +80,13 @@ func (c *Client) fill(ctx context.Context, p *Plan, l Look, definitions []object
 	if err != nil {
 		return err
 	}
+	p.once(wanted)
 	own(wanted, p.Spec.Name, p.Spec.Namespace)
 	hooks, err := c.planHooks(p.rel)
 	if err != nil {
 		return err
 	}
+	shared := len(definitions) // those of the crds folders are no release's own
 	for _, o := range wanted {
 		if isCRD(o) {
 			definitions = append(definitions, o)
@@ -111,17 +109,19 @@ func (c *Client) fill(ctx context.Context, p *Plan, l Look, definitions []object
 	if p.crds, err = c.planCRDs(ctx, p, l, definitions); err != nil {
 		return err
 	}
-	olds, err := c.before(p.State, p.Spec.Namespace)
+	asked, err := c.asked(ctx, p.State, p.Spec.Namespace)
 	if err != nil {
 		return err
 	}
+	p.owned(p.crds[shared:], asked)
+	olds := withoutCRDs(asked)
 	wanted = slices.DeleteFunc(wanted, isCRD)
-	if p.changes, err = c.differ(ctx, wanted, olds...); err != nil {
+	if p.changes, err = c.differ(ctx, p.name(), wanted, olds...); err != nil {
 		return err
 	}
 	p.hooks = hooks
 	p.known(l)
-	p.owned(olds)
+	p.owned(p.changes, olds)
 	p.size()
 	if err := c.try(ctx, p, p.changes, l); err != nil {
 		return err
@@ -130,24 +130,6 @@ func (c *Client) fill(ctx context.Context, p *Plan, l Look, definitions []object
 		return nil // its hooks will not run
 	}
 	return c.try(ctx, p, p.hooks, l)
-}
-
-// before are the manifests that were asked for: of the deployed revision and
-// of what was tried since then. Definitions of kinds are left out: they go
-// their own way, and are never taken away.
-func (c *Client) before(s State, namespace string) ([][]object, error) {
-	var out [][]object
-	for _, r := range []*Revision{s.Deployed, s.Last} {
-		if r == nil || r.Status == string(release.StatusUninstalled) || len(out) > 0 && r == s.Deployed {
-			continue
-		}
-		list, err := c.objects(r.record.rel.Manifest, namespace)
-		if err != nil {
-			return nil, fmt.Errorf("reading revision %d: %w", r.Number, err)
-		}
-		out = append(out, slices.DeleteFunc(list, isCRD))
-	}
-	return out, nil
 }
 
 // try sends the changes as dry runs and notes what the server has against them.
@@ -165,7 +147,7 @@ func (c *Client) try(ctx context.Context, p *Plan, changes []change, l Look) err
 		if ch.unknown || ch.checked || ch.GetName() == "" || ch.action == None || ch.action == Keep || missing[ch.GetNamespace()] || p.barred[ch.key()] {
 			return nil
 		}
-		found[i], err = c.tryOne(ctx, ch, func(name string) bool { return brought[name] }, l)
+		found[i], err = c.tryOne(ctx, p, ch, func(name string) bool { return brought[name] }, l)
 		return err
 	})
 	p.find(found...)
@@ -181,7 +163,7 @@ func (p *Plan) find(found ...Problem) {
 	}
 }
 
-func (c *Client) tryOne(ctx context.Context, ch *change, brought func(string) bool, l Look) (Problem, error) {
+func (c *Client) tryOne(ctx context.Context, p *Plan, ch *change, brought func(string) bool, l Look) (Problem, error) {
 	out, err := c.send(ctx, ch, true)
 	if err == nil {
 		ch.checked = true
@@ -194,7 +176,7 @@ func (c *Client) tryOne(ctx context.Context, ch *change, brought func(string) bo
 		return Problem{}, nil
 	}
 	if apierrors.IsAlreadyExists(err) && ch.live == nil {
-		return Problem{}, nil // a hook of the last time, which is deleted first
+		return c.leftHook(ctx, p, *ch)
 	}
 	if ch.action == Update {
 		if local, lerr := ch.patch.local(ch.live); lerr == nil {
@@ -268,89 +250,4 @@ func unknownKind(ch *change) Problem {
 	return Problem{Class: ClassKind, Source: ch.source, Object: ch.key().String(),
 		Message: fmt.Sprintf("the cluster does not know kind %s of %s", gvk.Kind, gvk.GroupVersion()),
 		Next:    "the release that brings the kind comes first; or the chart is for another version of Kubernetes"}
-}
-
-// owned finds objects that are another release's, or nobody's.
-func (p *Plan) owned(olds [][]object) {
-	if p.Spec.Adopt {
-		return
-	}
-	before := map[key]bool{}
-	for _, old := range olds {
-		for _, o := range old {
-			before[o.key()] = true
-		}
-	}
-	for _, ch := range p.changes {
-		if ch.live == nil || ch.action == Delete || ch.action == Keep {
-			continue
-		}
-		a := ch.live.GetAnnotations()
-		name, namespace := a[releaseName], a[releaseNamespace]
-		f := Problem{Class: ClassOwner, Source: ch.source, Object: ch.key().String(), Next: "take it over with slipway-deploy adopt, or take it out of one of the two"}
-		switch {
-		case name == p.Spec.Name && namespace == p.Spec.Namespace:
-			continue
-		case name != "":
-			f.Message = fmt.Sprintf("it belongs to release %s/%s", namespace, name)
-		case before[ch.key()]:
-			continue // somebody took our marks off it; they come back
-		default:
-			f.Message = "it exists already and belongs to no release"
-		}
-		p.Problems = append(p.Problems, f)
-	}
-}
-
-// compare finds out whether what is rendered is what is stored.
-func (p *Plan) compare() {
-	d := p.State.Deployed
-	if d == nil || d != p.State.Last || len(slices.DeleteFunc(slices.Clone(p.State.list), func(r stored) bool { return !r.deployed() })) > 1 {
-		return
-	}
-	was := d.record.rel
-	p.same = strings.TrimSpace(was.Manifest) == strings.TrimSpace(p.rel.Manifest) && equal(hooksOf(was), hooksOf(p.rel)) &&
-		equal(valuesOf(was), valuesOf(p.rel)) && was.Chart != nil && equal(origin(was.Chart, false), origin(p.rel.Chart, false))
-	p.different = p.same && !equal(origin(was.Chart, true), origin(p.rel.Chart, true))
-}
-
-// noted are the annotations of the chart that say what a revision was made of.
-const noted = "slipway.dev/"
-
-// origin is what a stored chart says of itself, with or without our own notes.
-func origin(c *chart.Chart, ours bool) map[string]any {
-	out := map[string]any{"name": c.Metadata.Name, "version": c.Metadata.Version, "app": c.Metadata.AppVersion}
-	for k, v := range c.Metadata.Annotations {
-		if strings.HasPrefix(k, noted) == ours {
-			out["annotation "+k] = v
-		}
-	}
-	return out
-}
-
-func valuesOf(rel *release.Release) map[string]any {
-	if rel.Config == nil {
-		return map[string]any{}
-	}
-	return rel.Config
-}
-
-// hooksOf are the hooks without what their last run left.
-func hooksOf(rel *release.Release) []release.Hook {
-	out := []release.Hook{}
-	for _, h := range rel.Hooks {
-		one := *h
-		one.LastRun = release.HookExecution{}
-		if len(one.DeletePolicies) == 0 { // Helm's default, written when it ran
-			one.DeletePolicies = []release.HookDeletePolicy{release.HookBeforeHookCreation}
-		}
-		out = append(out, one)
-	}
-	return out
-}
-
-func equal(a, b any) bool {
-	x, xerr := json.Marshal(a)
-	y, yerr := json.Marshal(b)
-	return xerr == nil && yerr == nil && bytes.Equal(x, y)
 }

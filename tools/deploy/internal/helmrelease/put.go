@@ -3,9 +3,7 @@ package helmrelease
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
-	"strings"
 
 	"helm.sh/helm/v3/pkg/release"
 	helmtime "helm.sh/helm/v3/pkg/time"
@@ -25,10 +23,11 @@ type putting struct {
 }
 
 func (c *Client) putting(ctx context.Context, rel *release.Release, state State, w Wait) (*putting, error) {
-	_, own, err := c.helm(ctx, rel.Namespace, w)
+	_, own, err := c.helm(ctx, rel.Namespace, rel.Name, w)
 	if err != nil {
 		return nil, err
 	}
+	own.number = rel.Version
 	return &putting{client: c, waiter: own, wait: w, record: &record{rel: rel}, list: state.list}, nil
 }
 
@@ -48,6 +47,7 @@ func (c *Client) Apply(ctx context.Context, p *Plan, w Wait) (Outcome, error) {
 		err = c.complete(ctx, p)
 	}
 	if applied {
+		j.began()
 		err = tool.Hint(err, "the definitions of the release's kinds were applied, and stay; they serve the objects that there are as well")
 	}
 	if err == nil {
@@ -77,7 +77,7 @@ func (c *Client) complete(ctx context.Context, p *Plan) error {
 		return err
 	}
 	p.Problems = nil
-	olds, err := c.before(p.State, p.Spec.Namespace)
+	olds, err := c.before(ctx, p.State, p.Spec.Namespace)
 	if err != nil {
 		return err
 	}
@@ -87,7 +87,7 @@ func (c *Client) complete(ctx context.Context, p *Plan) error {
 			return !slices.ContainsFunc(list, func(l object) bool { return l.key() == o.key() })
 		}))
 	}
-	changes, err := c.differ(ctx, list, old...)
+	changes, err := c.differ(ctx, p.name(), list, old...)
 	if err != nil {
 		return err
 	}
@@ -95,7 +95,7 @@ func (c *Client) complete(ctx context.Context, p *Plan) error {
 		*ch = changes[i]
 	}
 	p.known(Look{})
-	p.owned(olds)
+	p.owned(p.changes, olds)
 	if err := c.try(ctx, p, p.changes, Look{}); err != nil {
 		return err
 	}
@@ -138,7 +138,14 @@ func (j *putting) run(ctx context.Context, changes []change) error {
 	if err := j.client.save(ctx, j.record); err != nil {
 		return err
 	}
-	return j.client.supersede(ctx, namespace, j.record.rel.Name, j.list)
+	// It is ready and stored as such: what is left to do is the older records'.
+	if err := j.client.supersede(ctx, namespace, j.record.rel.Name, j.list); err != nil {
+		if ctx.Err() != nil {
+			return err
+		}
+		j.client.warn("%s: revision %d is deployed, and an older one is called so still, until the next release: %v", j.record.rel.Name, j.record.rel.Version, err)
+	}
+	return nil
 }
 
 // end marks a revision that failed as such. A run that was told to end makes
@@ -159,25 +166,4 @@ func (j *putting) end(ctx context.Context, s Spec, err error) (Outcome, error) {
 		}
 	}
 	return o, applyError(ctx, s, o, err)
-}
-
-// NoteOrigin writes what the release is made of now into the record of the
-// revision that runs, whose objects are the same. It changes nothing else.
-func (c *Client) NoteOrigin(ctx context.Context, p *Plan) (*Revision, error) {
-	r := p.State.Deployed.record
-	meta := r.rel.Chart.Metadata
-	notes := maps.Clone(meta.Annotations)
-	maps.DeleteFunc(notes, func(k, _ string) bool { return strings.HasPrefix(k, noted) })
-	if notes == nil {
-		notes = map[string]string{}
-	}
-	maps.Copy(notes, p.rel.Chart.Metadata.Annotations)
-	meta.Annotations = notes
-	r.rel.Info.LastDeployed = helmtime.Now() // what it is made of runs since now
-	if err := c.save(ctx, r); err != nil {
-		return nil, err
-	}
-	rev := revisionOf(r.rel)
-	rev.record = r
-	return rev, nil
 }

@@ -8,6 +8,7 @@ import (
 
 	"helm.sh/helm/v3/pkg/action"
 	helmkube "helm.sh/helm/v3/pkg/kube"
+	"k8s.io/apimachinery/pkg/types"
 
 	"gitlab.com/slipway/slipway/pkg/kube"
 	"gitlab.com/slipway/slipway/pkg/rollout"
@@ -50,7 +51,7 @@ type Outcome struct {
 }
 
 // helm is one action: Helm's configuration is not safe for concurrent use.
-func (c *Client) helm(ctx context.Context, namespace string, w Wait) (*action.Configuration, *client, error) {
+func (c *Client) helm(ctx context.Context, namespace, name string, w Wait) (*action.Configuration, *client, error) {
 	getter := c.cluster.RESTClientGetter(ctx)
 	cfg := &action.Configuration{}
 	log := func(format string, args ...any) {
@@ -64,7 +65,7 @@ func (c *Client) helm(ctx context.Context, namespace string, w Wait) (*action.Co
 	}
 	kc := helmkube.New(getter)
 	kc.Namespace, kc.Log = namespace, log
-	own := &client{Client: kc, ctx: ctx, cluster: c.cluster, watcher: c.watcher, engine: c,
+	own := &client{Client: kc, ctx: ctx, cluster: c.cluster, watcher: c.watcher, engine: c, release: name, timeout: w.Timeout, made: map[types.UID]bool{},
 		options: rollout.Options{Stable: w.Stable, Progress: w.Progress, Logs: rollout.Logs(c.cluster.Clientset())}}
 	cfg.KubeClient = own
 	return cfg, own, nil

@@ -10,7 +10,14 @@ import (
 
 // Rollback puts a release back to a revision and waits until it is ready.
 func (c *Client) Rollback(ctx context.Context, namespace, name string, to int, w Wait) (Outcome, error) {
-	cfg, own, err := c.helm(ctx, namespace, w)
+	cfg, own, err := c.helm(ctx, namespace, name, w)
+	if err != nil {
+		return Outcome{}, err
+	}
+	was, err := c.Read(ctx, namespace, name)
+	if err == nil {
+		own.before, err = c.before(ctx, was, namespace)
+	}
 	if err != nil {
 		return Outcome{}, err
 	}

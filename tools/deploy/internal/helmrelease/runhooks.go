@@ -7,12 +7,9 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"helm.sh/helm/v3/pkg/release"
 	helmtime "helm.sh/helm/v3/pkg/time"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
 // planHooks reads the objects of all hooks. Those that do not run this time
@@ -59,19 +56,21 @@ func (j *putting) runHooks(ctx context.Context, event release.HookEvent) error {
 				return context.Cause(ctx) // nothing goes out any more
 			}
 			err = fmt.Errorf("%s hook %s: %w", event, h.Path, err)
-			cleared := j.clear(ctx, release.HookFailed, h)
-			return errors.Join(err, cleared, j.clear(ctx, release.HookSucceeded, run[:i]...))
+			if !h.LastRun.StartedAt.IsZero() {
+				err = errors.Join(err, j.clear(release.HookFailed, h))
+			}
+			return errors.Join(err, j.clear(release.HookSucceeded, run[:i]...))
 		}
 	}
 	slices.Reverse(run)
-	return j.clear(ctx, release.HookSucceeded, run...)
+	return j.clear(release.HookSucceeded, run...)
 }
 
 func (j *putting) runHook(ctx context.Context, h *release.Hook) error {
 	if len(h.DeletePolicies) == 0 {
 		h.DeletePolicies = []release.HookDeletePolicy{release.HookBeforeHookCreation}
 	}
-	if err := j.clear(ctx, release.HookBeforeHookCreation, h); err != nil {
+	if err := j.clear(release.HookBeforeHookCreation, h); err != nil {
 		return err
 	}
 	list, err := j.waiter.Build(strings.NewReader(h.Manifest), false)
@@ -94,7 +93,7 @@ func (j *putting) runHook(ctx context.Context, h *release.Hook) error {
 
 // clear deletes what hooks left, where they have the policy, and waits until
 // it is gone. A definition of a kind stays: everything of its kind would go too.
-func (j *putting) clear(ctx context.Context, policy release.HookDeletePolicy, hooks ...*release.Hook) error {
+func (j *putting) clear(policy release.HookDeletePolicy, hooks ...*release.Hook) error {
 	for _, h := range hooks {
 		if h.Kind == "CustomResourceDefinition" || !slices.Contains(h.DeletePolicies, policy) {
 			continue
@@ -104,31 +103,10 @@ func (j *putting) clear(ctx context.Context, policy release.HookDeletePolicy, ho
 			return err
 		}
 		for _, o := range objects {
-			if err := j.client.remove(ctx, o, j.wait.Timeout); err != nil {
-				return fmt.Errorf("deleting hook %s: %w", o.key(), err)
+			if err := j.waiter.clear(o); err != nil {
+				return err
 			}
 		}
 	}
 	return nil
-}
-
-// remove deletes an object, whoever made it, and waits until it is gone.
-func (c *Client) remove(ctx context.Context, o object, timeout time.Duration) error {
-	ch := change{object: o, action: Delete}
-	if o.unknown {
-		return nil
-	}
-	if err := c.look(ctx, &ch); err != nil || ch.live == nil {
-		return err
-	}
-	if _, err := c.send(ctx, &ch, false); err != nil && !apierrors.IsNotFound(err) {
-		return err
-	}
-	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("not deleted after %s", timeout))
-	defer cancel()
-	uid := ch.live.GetUID()
-	_, err := c.cluster.Until(ctx, o.gvr, o.GetNamespace(), o.GetName(), func(u *unstructured.Unstructured) (bool, error) {
-		return u == nil || u.GetUID() != uid, nil
-	})
-	return err
 }

@@ -40,11 +40,7 @@ func (c *client) tail(list helmkube.ResourceList) (stop func(), err error) {
 	var all []*hookLog
 	var watches sync.WaitGroup
 	for _, o := range objects {
-		t := &hookLog{hook: o.GetName(), namespace: o.GetNamespace(), client: c.cluster.Clientset(), line: c.options.Progress, seen: map[string]bool{}}
-		t.pods = metav1.ListOptions{LabelSelector: "batch.kubernetes.io/controller-uid=" + string(o.GetUID())}
-		if o.GetKind() == "Pod" {
-			t.pods = metav1.ListOptions{FieldSelector: "metadata.name=" + o.GetName()}
-		}
+		t := &hookLog{hook: o.GetName(), namespace: o.GetNamespace(), client: c.cluster.Clientset(), line: c.options.Progress, pods: podsOf(o), seen: map[string]bool{}}
 		all = append(all, t)
 		watches.Go(func() { t.watch(watching, streams, c.cluster) })
 	}
@@ -59,6 +55,14 @@ func (c *client) tail(list helmkube.ResourceList) (stop func(), err error) {
 		}
 		cut()
 	}, nil
+}
+
+// podsOf selects the pods of a hook: those of a Job, or the hook itself.
+func podsOf(o *unstructured.Unstructured) metav1.ListOptions {
+	if o.GetKind() == "Pod" {
+		return metav1.ListOptions{FieldSelector: "metadata.name=" + o.GetName()}
+	}
+	return metav1.ListOptions{LabelSelector: "batch.kubernetes.io/controller-uid=" + string(o.GetUID())}
 }
 
 // hookLog is the log of one hook's pods.

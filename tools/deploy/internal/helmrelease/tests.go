@@ -29,7 +29,7 @@ func (c *Client) Tests(ctx context.Context, namespace, name string, revision int
 // Test runs the tests of a release, one after the other, until one fails. hook
 // is told of each, and of how it ended.
 func (c *Client) Test(ctx context.Context, namespace, name string, w Wait, hook func(name string) (end func(error))) (Outcome, error) {
-	cfg, own, err := c.helm(ctx, namespace, w)
+	cfg, own, err := c.helm(ctx, namespace, name, w)
 	if err != nil {
 		return Outcome{}, err
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"time"
 
 	"helm.sh/helm/v3/pkg/action"
 	helmkube "helm.sh/helm/v3/pkg/kube"
@@ -31,39 +32,96 @@ type Left struct {
 // only then removes its record: while anything is still there, the record
 // tells whose it is. It returns what stays.
 func (c *Client) Uninstall(ctx context.Context, namespace, name string, w Wait) ([]Left, error) {
-	cfg, own, err := c.helm(ctx, namespace, w)
+	cfg, own, err := c.helm(ctx, namespace, name, w)
 	if err != nil {
 		return nil, err
 	}
-	list, err := c.records(ctx, namespace, name)
-	if err != nil || len(list) == 0 {
+	state, err := c.Read(ctx, namespace, name)
+	if err != nil || state.Last == nil {
 		return nil, err
 	}
-	last, err := c.load(ctx, namespace, name, list[0].number)
+	rel := state.Last.record.rel
+	kept, err := own.spare(state)
 	if err != nil {
 		return nil, err
 	}
-	rel := last.rel
-	objects, err := own.Build(bytes.NewBufferString(rel.Manifest), false)
-	if err != nil {
-		return nil, fmt.Errorf("reading the objects of release %q: %w", name, err)
-	}
-	objects = objects.Filter(func(i *resource.Info) bool { return !keep(rel.Manifest, i) })
 	if rel.Info.Status != release.StatusUninstalled {
 		u := action.NewUninstall(cfg)
 		u.KeepHistory, u.Wait, u.Timeout, u.DeletionPropagation = true, true, w.Timeout, "foreground"
 		if _, err := u.Run(name); err != nil {
 			return nil, uninstallError(ctx, name, own, err)
 		}
-	} else if err := own.WaitForDelete(objects, w.Timeout); err != nil { // an earlier run got as far as that
+	}
+	if err := own.allGone(w.Timeout); err != nil { // also of what an earlier run deleted
 		return nil, uninstallError(ctx, name, own, err)
 	}
 	left, err := c.left(ctx, own, rel)
+	left = append(kept, left...)
 	if err != nil {
 		return left, fmt.Errorf("finding what release %q leaves: %w", name, err)
 	}
 	return left, c.purge(ctx, namespace, name)
 }
+
+// spare looks at all that was asked for. It returns what an uninstallation
+// leaves, and notes what it takes away.
+func (c *client) spare(s State) ([]Left, error) {
+	rel := s.Last.record.rel
+	last, err := c.engine.objects(rel.Manifest, rel.Namespace)
+	if err != nil {
+		return nil, fmt.Errorf("reading revision %d: %w", rel.Version, err)
+	}
+	asked, err := c.engine.asked(c.ctx, s, rel.Namespace)
+	if err != nil {
+		return nil, err
+	}
+	seen := map[key]bool{}
+	var all []change
+	for _, o := range slices.Concat(append([][]object{last}, asked...)...) {
+		if !seen[o.key()] {
+			seen[o.key()] = true
+			all = append(all, change{object: o, action: Delete})
+		}
+	}
+	err = each(c.ctx, len(all), func(i int) error {
+		if err := c.engine.look(c.ctx, &all[i]); !kube.Denied(err) { // who may not look there says nothing of it
+			return err
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	c.spared = map[key]bool{}
+	var out []Left
+	for _, ch := range all {
+		switch why := c.stays(ch); {
+		case why == "" && ch.live != nil:
+			c.going = append(c.going, ch)
+		case why != "":
+			c.spared[ch.key()] = true
+			if ch.live != nil {
+				out = append(out, Left{rollout.RefOf(ch.live), why})
+			}
+		}
+	}
+	return out, nil
+}
+
+// stays says why an uninstallation leaves an object, "" where it does not.
+func (c *client) stays(ch change) string {
+	switch {
+	case isCRD(ch.object):
+		return everything
+	case kept(ch.Unstructured), ch.live != nil && kept(ch.live):
+		return "its chart says keep (" + helmkube.ResourcePolicyAnno + ")"
+	case ch.live != nil && foreign(ch.live, c.name()) != "":
+		return "it belongs to release " + foreign(ch.live, c.name()) + " by now"
+	}
+	return ""
+}
+
+const everything = "deleting a kind deletes everything of that kind"
 
 func uninstallError(ctx context.Context, name string, own *client, err error) error {
 	switch {
@@ -93,44 +151,61 @@ func (c *Client) purge(ctx context.Context, namespace, name string) error {
 	return nil
 }
 
-// DeleteWithPropagationPolicy deletes objects, and keeps why it could not:
-// Helm says no more than that it failed.
+// DeleteWithPropagationPolicy deletes what goes with a release, and keeps why
+// it could not: Helm says no more than that it failed. Of the objects, Helm
+// names those of the last revision alone.
 func (c *client) DeleteWithPropagationPolicy(list helmkube.ResourceList, policy metav1.DeletionPropagation) (*helmkube.Result, []error) {
 	c.mutated = true
-	result, errs := c.Client.DeleteWithPropagationPolicy(list, policy)
+	result, errs := &helmkube.Result{}, []error(nil)
+	if going := c.mortal(list); len(going) > 0 { // of none, Helm makes an error
+		result, errs = c.Client.DeleteWithPropagationPolicy(going, policy)
+	}
+	named := map[key]bool{}
+	for _, i := range list {
+		named[keyOf(i)] = true
+	}
+	for _, ch := range c.going {
+		if named[ch.key()] {
+			continue
+		}
+		if err := c.engine.discard(c.ctx, ch, policy); err != nil {
+			errs = append(errs, fmt.Errorf("deleting %s: %w", ch.key(), err))
+		}
+	}
 	c.left = errors.Join(errs...)
 	return result, errs
 }
 
-// keep reports whether Helm leaves an object when its release goes.
-func keep(manifest string, i *resource.Info) bool {
-	docs, err := documents(manifest)
-	if err != nil {
-		return false
-	}
-	for _, d := range docs {
-		m, _ := d["metadata"].(map[string]any)
-		a, _ := m["annotations"].(map[string]any)
-		if d["kind"] == i.Mapping.GroupVersionKind.Kind && m["name"] == i.Name && a[helmkube.ResourcePolicyAnno] == helmkube.KeepPolicy {
-			return true
-		}
-	}
-	return false
+// mortal leaves out of a list what is to stay.
+func (c *client) mortal(list helmkube.ResourceList) helmkube.ResourceList {
+	return list.Filter(func(i *resource.Info) bool { return !c.spared[keyOf(i)] })
 }
 
-// left finds what is still there of a release: what its chart keeps, its hooks,
+func keyOf(i *resource.Info) key {
+	k := key{i.Mapping.GroupVersionKind.Group, i.Mapping.GroupVersionKind.Kind, i.Namespace, i.Name}
+	if !i.Namespaced() {
+		k.namespace = ""
+	}
+	return k
+}
+
+// allGone waits until everything is gone that goes with the release.
+func (c *client) allGone(timeout time.Duration) error {
+	ctx, cancel := context.WithTimeoutCause(c.ctx, timeout, fmt.Errorf("not deleted after %s", timeout))
+	defer cancel()
+	return each(ctx, len(c.going), func(i int) error { return c.engine.untilGone(ctx, c.going[i]) })
+}
+
+// left finds what is still there of a release beside its objects: its hooks,
 // the kinds of its crds folder, the claims of its stateful sets.
 func (c *Client) left(ctx context.Context, own *client, rel *release.Release) ([]Left, error) {
 	var out []Left
-	find := func(manifest, why string, is func(*resource.Info) bool) error {
+	find := func(manifest, why string) error {
 		list, err := own.Build(bytes.NewBufferString(manifest), false)
 		if err != nil {
 			return fmt.Errorf("reading %q: %w", why, err)
 		}
 		for _, i := range list {
-			if !is(i) {
-				continue
-			}
 			switch _, err := resource.NewHelper(i.Client, i.Mapping).Get(i.Namespace, i.Name); {
 			case err == nil:
 				api, kind := i.Mapping.GroupVersionKind.ToAPIVersionAndKind()
@@ -141,18 +216,14 @@ func (c *Client) left(ctx context.Context, own *client, rel *release.Release) ([
 		}
 		return nil
 	}
-	all := func(*resource.Info) bool { return true }
-	if err := find(rel.Manifest, "its chart says keep ("+helmkube.ResourcePolicyAnno+")", func(i *resource.Info) bool { return keep(rel.Manifest, i) }); err != nil {
-		return out, err
-	}
 	for _, h := range rel.Hooks {
-		if err := find(h.Manifest, "it is a hook, which Helm leaves", all); err != nil {
+		if err := find(h.Manifest, "it is a hook, which Helm leaves"); err != nil {
 			return out, err
 		}
 	}
 	if rel.Chart != nil {
 		for _, crd := range rel.Chart.CRDObjects() {
-			if err := find(string(crd.File.Data), "deleting a kind deletes everything of that kind", all); err != nil {
+			if err := find(string(crd.File.Data), everything); err != nil {
 				return out, err
 			}
 		}
