@@ -146,7 +146,7 @@ func TestAdoptThatBreaksOff(t *testing.T) {
 	}
 	w.proxied(faultproxy.Rule{Match: faultproxy.Match{Action: "patch configmaps", Mutating: true, Nth: 2}, Fault: faultproxy.Status(500)})
 	_, log := w.run(6, "adopt", "--environment", "dev", "--take")
-	w.holds(log, "hint: 1 of 2 were adopted before it and stay so")
+	w.holds(log, "taken over before that, and stay so: ")
 	w.run(0, "adopt", "--environment", "dev", "--take")
 }
 

@@ -2,7 +2,6 @@ package apply
 
 import (
 	"context"
-	"fmt"
 
 	"gitlab.com/slipway/slipway/tools/deploy/internal/helmrelease"
 )
@@ -13,17 +12,8 @@ func Adopt(ctx context.Context, d Deps, s helmrelease.Spec, list []helmrelease.A
 	j := existing(d, Request{Spec: s})
 	return j.hold(ctx, step, "adopting into", func(ctx context.Context) error {
 		return step(ctx, "adopt into "+s.Name, func(ctx context.Context) error {
-			for i := range list {
-				err := j.client.Adopt(ctx, s, list[i:i+1])
-				if err != nil && i > 0 {
-					return changed(err, fmt.Sprintf("%d of %d were adopted before it and stay so; run it again for the others", i, len(list)))
-				}
-				if err != nil {
-					return err
-				}
-				j.touched = true
-			}
-			return nil
+			j.touched = true // by its part, where it fails in the middle
+			return j.client.Adopt(ctx, s, list)
 		})
 	})
 }
