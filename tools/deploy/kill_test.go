@@ -64,6 +64,18 @@ func scenarios() []scenario {
 			w.run(0, applies...)
 			w.values("greeting: one")
 		}, []string{"rollback", "--environment", "dev"}, 0, mended, applies, ofOne},
+		{"hook-killed", func(w *world) {
+			w.write("chart/templates/migrate.yaml", job("migrate", `"pre-install,pre-upgrade"`, ""))
+			twice(w)
+		}, applies, 0, mended, nil, ofOne},
+		{"kind-killed", func(w *world) {
+			w.write("chart/crds/thing.yaml", w.crd("a thing"))
+			w.write("chart/templates/thing.yaml", "apiVersion: "+w.group()+"/v1\nkind: Thing\nmetadata: {name: {{ .Release.Name }}}\n")
+		}, applies, 0, mended, nil, ofOne},
+		{"removal-killed", func(w *world) {
+			w.failPulls()
+			w.values("greeting: broken\nscheduler: none")
+		}, applies, 5, mended, nil, ofOne},
 		{"uninstall-killed", func(w *world) { w.run(0, applies...) }, []string{"uninstall", "--environment", "dev"}, 0, func(*world) {}, nil, nil},
 		{"set-killed", func(w *world) { w.set() }, setApply, 0, func(*world) {}, nil, []string{"base", "middle", "top"}},
 	}
