@@ -44,7 +44,7 @@ func (e *Estate) Look(ctx context.Context) error {
 // notes the findings. With an error, the result holds what came before it.
 func (e *Estate) Run(ctx context.Context, run *tool.Run, act bool) (Result, error) {
 	engine := resource.Engine{Act: act, Parallel: e.Parallel, Patience: e.Patience.Propagation, Again: maybeDone, Say: run.Log.Printf}
-	var all Result
+	all := Result{Outcome: resource.Outcome{Changes: []resource.Change{}}} // a list, also of nothing
 	for _, phase := range e.Phases {
 		err := run.Step(ctx, phase.Name, func(ctx context.Context) error {
 			out, err := engine.Run(ctx, phase)
