@@ -33,6 +33,7 @@ type client struct {
 	before  [][]object                          // what was asked for before a rollback
 	going   []change                            // what an uninstallation takes away
 	spared  map[key]bool                        // and what it leaves
+	deleted bool                                // it has begun to take away
 	made    map[types.UID]bool                  // hooks of this run
 	hook    func(name string) (end func(error)) // told of each hook that runs; may be nil
 	mutated bool                                // a call went out that may have changed the cluster

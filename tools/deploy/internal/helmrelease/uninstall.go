@@ -51,6 +51,11 @@ func (c *Client) Uninstall(ctx context.Context, namespace, name string, w Wait) 
 		if _, err := u.Run(name); err != nil {
 			return nil, uninstallError(ctx, name, own, err)
 		}
+		if !own.deleted { // Helm deletes nothing where the last revision has nothing to delete
+			if _, errs := own.DeleteWithPropagationPolicy(nil, metav1.DeletePropagationForeground); len(errs) > 0 {
+				return nil, uninstallError(ctx, name, own, own.left)
+			}
+		}
 	}
 	if err := own.allGone(w.Timeout); err != nil { // also of what an earlier run deleted
 		return nil, uninstallError(ctx, name, own, err)
@@ -155,7 +160,7 @@ func (c *Client) purge(ctx context.Context, namespace, name string) error {
 // it could not: Helm says no more than that it failed. Of the objects, Helm
 // names those of the last revision alone.
 func (c *client) DeleteWithPropagationPolicy(list helmkube.ResourceList, policy metav1.DeletionPropagation) (*helmkube.Result, []error) {
-	c.mutated = true
+	c.mutated, c.deleted = true, true
 	result, errs := &helmkube.Result{}, []error(nil)
 	if going := c.mortal(list); len(going) > 0 { // of none, Helm makes an error
 		result, errs = c.Client.DeleteWithPropagationPolicy(going, policy)
@@ -193,7 +198,7 @@ func keyOf(i *resource.Info) key {
 func (c *client) allGone(timeout time.Duration) error {
 	ctx, cancel := context.WithTimeoutCause(c.ctx, timeout, fmt.Errorf("not deleted after %s", timeout))
 	defer cancel()
-	return each(ctx, len(c.going), func(i int) error { return c.engine.untilGone(ctx, c.going[i]) })
+	return each(c.ctx, len(c.going), func(i int) error { return c.engine.untilGone(ctx, c.going[i]) })
 }
 
 // left finds what is still there of a release beside its objects: its hooks,

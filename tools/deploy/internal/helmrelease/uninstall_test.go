@@ -34,7 +34,7 @@ func TestUninstallTakesAllThatWasAskedFor(t *testing.T) {
 	w.apply(w.spec("orders", "templates/a.yaml", a, "templates/first.yaml", config("first", "a: b")))
 	w.fails(w.spec("orders", "templates/a.yaml", a, "templates/second.yaml", config("second", "a: b"), "templates/first.yaml", config("first", "a: b"), "templates/never.yaml", never))
 	hook := strings.Replace(never, "{name: never}", "{name: stuck, annotations: {helm.sh/hook: pre-upgrade}}", 1)
-	w.fails(w.spec("orders", "templates/a.yaml", a, "templates/theirs.yaml", config("theirs", "a: b"), "templates/hook.yaml", hook))
+	w.fails(w.spec("orders", "templates/theirs.yaml", config("theirs", "a: b"), "templates/hook.yaml", hook))
 	w.byHand("theirs")
 	w.hand("theirs", "other")
 	left, err := w.client.Uninstall(t.Context(), w.namespace, "orders", Wait{Timeout: time.Minute})
