@@ -12,6 +12,7 @@ import (
 // killed, and runs the tests that kill `sandbox up` at every point.
 const sandboxScript = `set -euo pipefail
 bin/sandbox build --node=auto
+unset SLIPWAY_SANDBOX # they make sandboxes of their own, and share the machine with none
 cd sandbox
 go test -count=1 -v -timeout 60m -run "$1" ./internal/killed`
 

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // tailLines is how much of a log a finding shows; longestQuote is how much of
@@ -42,7 +43,7 @@ func said(e Evidence, f *Finding) {
 	if f.Class == ClassMemory {
 		return
 	}
-	for _, h := range hints {
+	for _, h := range hints() {
 		if m := h.says.FindStringSubmatch(line); m != nil {
 			f.Next = strings.ReplaceAll(h.next, "$1", m[len(m)-1])
 			if h.needs && f.Class == ClassCrash && !f.over && !f.Transient {
@@ -54,36 +55,44 @@ func said(e Evidence, f *Finding) {
 }
 
 // hints are what lines of logs mean, in the order of their trust. The last
-// group is the $1 of the advice.
-var hints = []struct {
+// group is the $1 of the advice. They are compiled when one is asked for.
+var hints = sync.OnceValue(func() []hint {
+	return []hint{
+		{regexp.MustCompile(`(?i)lookup ([\w.-]*\w).*(?:no such host|i/o timeout|server misbehaving|not known)`), "look whether $1 exists and can be reached from the pod", true},
+		{regexp.MustCompile(`(?i)(?:dial tcp|connect(?:ing|ion)? to|could not connect to|connect ECONNREFUSED|getaddrinfo \w+)[: ]+(?:server at )?"?([\w.:\[\]-]*\w).*(?:refused|no such host|timed? ?out|timeout|unreachable|not known|name resolution)`), "look whether $1 runs and can be reached from the pod", true},
+		{regexp.MustCompile(`(?i)ECONNREFUSED ([\w.:-]+)`), "look whether $1 runs and can be reached from the pod", true},
+		{regexp.MustCompile(`(?i)(?:ENOTFOUND|EAI_AGAIN) ([\w.:-]+)`), "look whether $1 exists and can be reached from the pod", true},
+		{regexp.MustCompile(`(?i)connection (?:was )?refused|no such host|name or service not known|temporary failure in name resolution|network is unreachable|the database system is starting up|could not connect|connection timed out`), "look whether what it connects to runs and can be reached from the pod", true},
+		{regexp.MustCompile(`(?i)required key ([A-Z][A-Z0-9_]+) missing`), "set $1 in the values", false},
+		{regexp.MustCompile(`(?i)KeyError: '([A-Z][A-Z0-9_]+)'`), "set $1 in the values", false},
+		{regexp.MustCompile(`\$?\b([A-Z][A-Z0-9]*_?[A-Z0-9_]+)\b["'` + "`" + `]? (?:is |are |must be |was |has )?(?:not set|unset|required|set|missing|undefined|not defined|empty|not been set)\b`), "set $1 in the values", false},
+		{regexp.MustCompile(`(?i)(?:missing|required|undefined|unset|no)\b.{0,20}\b(?:environment variable|env(?:ironment)? var|env|variable)s?[: ]+["'$]?([A-Za-z][A-Za-z0-9_]+)`), "set $1 in the values", false},
+		{regexp.MustCompile(`(?i)environment variable ["'$]?([A-Za-z][A-Za-z0-9_]+)`), "set $1 in the values", false},
+		{regexp.MustCompile(`(?i)exec format error`), "build the image for the node's architecture", false},
+		{regexp.MustCompile(`(?i)read-only file system`), "write to a volume: the root file system is read-only", false},
+		{regexp.MustCompile(`(?i)permission denied|EACCES|operation not permitted`), "check the user it runs as and the rights on what it opens", false},
+		{regexp.MustCompile(`(?i)address already in use|EADDRINUSE`), "let only one program of the pod listen on that port", false},
+		{regexp.MustCompile(`(?i)password authentication failed|access denied for user|authentication failed|28P01`), "correct the credentials in the secret", false},
+		{regexp.MustCompile(`(?i)no space left on device|ENOSPC`), "give it a larger volume", false},
+		{regexp.MustCompile(`(?i)no such file or directory|ENOENT|cannot find module|ModuleNotFoundError|ClassNotFoundException`), "check what the image holds and what is mounted", false},
+	}
+})
+
+type hint struct {
 	says  *regexp.Regexp
 	next  string
 	needs bool // it needs something that may only be starting
-}{
-	{regexp.MustCompile(`(?i)lookup ([\w.-]*\w).*(?:no such host|i/o timeout|server misbehaving|not known)`), "look whether $1 exists and can be reached from the pod", true},
-	{regexp.MustCompile(`(?i)(?:dial tcp|connect(?:ing|ion)? to|could not connect to|connect ECONNREFUSED|getaddrinfo \w+)[: ]+(?:server at )?"?([\w.:\[\]-]*\w).*(?:refused|no such host|timed? ?out|timeout|unreachable|not known|name resolution)`), "look whether $1 runs and can be reached from the pod", true},
-	{regexp.MustCompile(`(?i)ECONNREFUSED ([\w.:-]+)`), "look whether $1 runs and can be reached from the pod", true},
-	{regexp.MustCompile(`(?i)(?:ENOTFOUND|EAI_AGAIN) ([\w.:-]+)`), "look whether $1 exists and can be reached from the pod", true},
-	{regexp.MustCompile(`(?i)connection (?:was )?refused|no such host|name or service not known|temporary failure in name resolution|network is unreachable|the database system is starting up|could not connect|connection timed out`), "look whether what it connects to runs and can be reached from the pod", true},
-	{regexp.MustCompile(`(?i)required key ([A-Z][A-Z0-9_]+) missing`), "set $1 in the values", false},
-	{regexp.MustCompile(`(?i)KeyError: '([A-Z][A-Z0-9_]+)'`), "set $1 in the values", false},
-	{regexp.MustCompile(`\$?\b([A-Z][A-Z0-9]*_?[A-Z0-9_]+)\b["'` + "`" + `]? (?:is |are |must be |was |has )?(?:not set|unset|required|set|missing|undefined|not defined|empty|not been set)\b`), "set $1 in the values", false},
-	{regexp.MustCompile(`(?i)(?:missing|required|undefined|unset|no)\b.{0,20}\b(?:environment variable|env(?:ironment)? var|env|variable)s?[: ]+["'$]?([A-Za-z][A-Za-z0-9_]+)`), "set $1 in the values", false},
-	{regexp.MustCompile(`(?i)environment variable ["'$]?([A-Za-z][A-Za-z0-9_]+)`), "set $1 in the values", false},
-	{regexp.MustCompile(`(?i)exec format error`), "build the image for the node's architecture", false},
-	{regexp.MustCompile(`(?i)read-only file system`), "write to a volume: the root file system is read-only", false},
-	{regexp.MustCompile(`(?i)permission denied|EACCES|operation not permitted`), "check the user it runs as and the rights on what it opens", false},
-	{regexp.MustCompile(`(?i)address already in use|EADDRINUSE`), "let only one program of the pod listen on that port", false},
-	{regexp.MustCompile(`(?i)password authentication failed|access denied for user|authentication failed|28P01`), "correct the credentials in the secret", false},
-	{regexp.MustCompile(`(?i)no space left on device|ENOSPC`), "give it a larger volume", false},
-	{regexp.MustCompile(`(?i)no such file or directory|ENOENT|cannot find module|ModuleNotFoundError|ClassNotFoundException`), "check what the image holds and what is mounted", false},
 }
 
 // starts of the line that says what happened, where a trace of calls follows it.
-var traceStart = regexp.MustCompile(`^(?:panic: |fatal error: |Exception in thread |Unhandled [Ee]xception|Uncaught |thread '[^']*' (?:\(\d+\) )?panicked at |[\w.$]*(?:Error|Exception)(?: \[[\w]+\])?: )`)
+var traceStart = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^(?:panic: |fatal error: |Exception in thread |Unhandled [Ee]xception|Uncaught |thread '[^']*' (?:\(\d+\) )?panicked at |[\w.$]*(?:Error|Exception)(?: \[[\w]+\])?: )`)
+})
 
 // trace are lines of a stack trace, or what else follows the line that counts.
-var trace = regexp.MustCompile(`^(?:\s+\S.*|goroutine \d+ .*|\[signal .*|exit status \d+|created by .*|\S+\(.*\)|note: run with .*|stack backtrace:|Node\.js v.*|\d+: .*|\.\.\. \d+ more|at .*|[{}\]\[()]*|runtime: .*|r[0-9a-z]+ +0x.*|\s*\^+)$`)
+var trace = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^(?:\s+\S.*|goroutine \d+ .*|\[signal .*|exit status \d+|created by .*|\S+\(.*\)|note: run with .*|stack backtrace:|Node\.js v.*|\d+: .*|\.\.\. \d+ more|at .*|[{}\]\[()]*|runtime: .*|r[0-9a-z]+ +0x.*|\s*\^+)$`)
+})
 
 // meaning is the line of a log that says best why its program ended: the first
 // line of the last panic or exception, else the last line.
@@ -96,13 +105,13 @@ func meaning(lines []string) string {
 	}
 	// A trace's own first line counts where only its trace follows it.
 	for i := len(lines) - 1; i >= 0; i-- {
-		if !traceStart.MatchString(lines[i]) {
+		if !traceStart().MatchString(lines[i]) {
 			continue
 		}
 		return began(lines, i)
 	}
 	for i := len(lines) - 1; i >= 0; i-- {
-		if l := strings.TrimSpace(lines[i]); l != "" && !trace.MatchString(lines[i]) {
+		if l := strings.TrimSpace(lines[i]); l != "" && !trace().MatchString(lines[i]) {
 			return structured(l)
 		}
 	}

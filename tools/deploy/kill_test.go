@@ -69,9 +69,11 @@ func scenarios() []scenario {
 			twice(w)
 		}, applies, 0, mended, nil, ofOne},
 		{"kind-killed", func(w *world) {
-			w.write("chart/crds/thing.yaml", w.crd("a thing"))
-			w.write("chart/templates/thing.yaml", "apiVersion: "+w.group()+"/v1\nkind: Thing\nmetadata: {name: {{ .Release.Name }}}\n")
-		}, applies, 0, mended, nil, ofOne},
+			w.write("set/releases.yaml", "apiVersion: slipway/v1\nkind: ReleaseSet\ndefaults: {timeout: 60s, stable: 0s}\nreleases:\n  - {name: base, namespace: "+w.namespace+", chart: {path: base}}\n")
+			w.write("set/base/Chart.yaml", "apiVersion: v2\nname: base\nversion: 1.0.0\n")
+			w.write("set/base/crds/thing.yaml", w.crd("a thing"))
+			w.write("set/base/templates/all.yaml", deployment+"---\napiVersion: "+w.group()+"/v1\nkind: Thing\nmetadata: {name: {{ .Release.Name }}}\n")
+		}, setApply, 0, func(*world) {}, nil, []string{"base"}},
 		{"removal-killed", func(w *world) {
 			w.failPulls()
 			w.values("greeting: broken\nscheduler: none")
@@ -81,6 +83,17 @@ func scenarios() []scenario {
 	}
 }
 
+// deployment is one of a release of a set.
+const deployment = `apiVersion: apps/v1
+kind: Deployment
+metadata: {name: {{ .Release.Name }}}
+spec:
+  selector: {matchLabels: {app: {{ .Release.Name }}}}
+  template:
+    metadata: {labels: {app: {{ .Release.Name }}}}
+    spec: {containers: [{name: app, image: example.com/app}]}
+`
+
 // set writes three releases, each of which needs the one before it.
 func (w *world) set() {
 	text := "apiVersion: slipway/v1\nkind: ReleaseSet\ndefaults: {timeout: 60s, stable: 0s}\nreleases:\n"
@@ -89,15 +102,7 @@ func (w *world) set() {
 		text += "  - {name: " + name + ", namespace: " + w.namespace + ", chart: {path: " + name + "}, needs: [" + needs + "]}\n"
 		needs = name
 		w.write("set/"+name+"/Chart.yaml", "apiVersion: v2\nname: "+name+"\nversion: 1.0.0\n")
-		w.write("set/"+name+"/templates/all.yaml", `apiVersion: apps/v1
-kind: Deployment
-metadata: {name: {{ .Release.Name }}}
-spec:
-  selector: {matchLabels: {app: {{ .Release.Name }}}}
-  template:
-    metadata: {labels: {app: {{ .Release.Name }}}}
-    spec: {containers: [{name: app, image: example.com/app}]}
----
+		w.write("set/"+name+"/templates/all.yaml", deployment+`---
 apiVersion: v1
 kind: ConfigMap
 metadata: {name: {{ .Release.Name }}}
