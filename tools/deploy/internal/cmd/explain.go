@@ -14,19 +14,6 @@ import (
 	"gitlab.com/slipway/slipway/tools/deploy/internal/config"
 )
 
-// serviceName reads the name of the service in --dir.
-func serviceName(o options) (string, error) {
-	raw, err := dirSource{o.dir}.ReadFile(config.ServiceFile)
-	if err != nil {
-		return "", tool.Exit(tool.Usage, fmt.Errorf("reading %s of %q: %w", config.ServiceFile, o.dir, err), "--dir names the folder of a service")
-	}
-	s, err := config.ReadService(config.ServiceFile, raw)
-	if err != nil {
-		return "", err
-	}
-	return s.Name, nil
-}
-
 // effective is a value and where it comes from.
 type effective struct {
 	Name   string `json:"name"`
