@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"gitlab.com/slipway/slipway/pkg/tool"
 )
@@ -134,7 +135,7 @@ func TestHookThatAnEarlierRunStarted(t *testing.T) {
 			"apiVersion: batch/v1\nkind: Job\nmetadata: {name: migrate, annotations: {helm.sh/hook: \"pre-install,pre-upgrade\"}}\n"+
 				"spec: {backoffLimit: 0, template: {metadata: {labels: {job: migrate}}, spec: {schedulerName: none, terminationGracePeriodSeconds: 0, restartPolicy: Never, containers: [{name: a, image: a}]}}}\n")
 	}
-	pods := w.cluster.Clientset().CoreV1().Pods(w.namespace)
+	pods, jobs := w.cluster.Clientset().CoreV1().Pods(w.namespace), w.cluster.Clientset().BatchV1().Jobs(w.namespace)
 	labelled := metav1.ListOptions{LabelSelector: "job=migrate"}
 	// first is the pod of the first run, whose kubelet the test plays.
 	ctx, kill := context.WithCancel(t.Context())
@@ -154,6 +155,15 @@ func TestHookThatAnEarlierRunStarted(t *testing.T) {
 		}
 		return first != nil
 	})
+	name, job1 := first.Name, first.OwnerReferences[0].UID
+	hold := func(ctx context.Context, how string) error {
+		_, err := pods.Patch(ctx, name, types.StrategicMergePatchType, []byte(`{"metadata": {"`+how+`": ["example.com/hold"]}}`), metav1.PatchOptions{})
+		return err
+	}
+	w.must(hold(t.Context(), "finalizers")) // so that it does not go before anybody has looked
+	t.Cleanup(func() { _ = hold(context.Background(), "$deleteFromPrimitiveList/finalizers") })
+	first, err := pods.Get(t.Context(), name, metav1.GetOptions{})
+	w.must(err)
 	state := func(s corev1.ContainerState, phase corev1.PodPhase) {
 		t.Helper()
 		first.Status.Phase, first.Status.ContainerStatuses = phase, []corev1.ContainerStatus{{Name: "a", State: s}}
@@ -197,7 +207,7 @@ func TestHookThatAnEarlierRunStarted(t *testing.T) {
 		t.Fatalf("the run did not wait: %v", err)
 	}
 	state(corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 0}}, corev1.PodSucceeded)
-	gone, second := false, false
+	held, gone, second := true, false, false
 	for !second {
 		select {
 		case ev := <-watch.ResultChan():
@@ -205,8 +215,15 @@ func TestHookThatAnEarlierRunStarted(t *testing.T) {
 			switch {
 			case !ok:
 				t.Fatalf("the watch broke off: %v", ev)
-			case one.Name == first.Name:
-				gone = gone || ev.Type == "DELETED"
+			case one.Name == name && ev.Type == "DELETED":
+				gone = true
+			case one.Name == name && held && one.DeletionTimestamp != nil:
+				held = false
+				if j, err := jobs.Get(t.Context(), "migrate", metav1.GetOptions{}); err != nil || j.UID != job1 {
+					t.Errorf("the last hook is gone, and its pod is there: %v", err)
+				}
+				w.must(hold(t.Context(), "$deleteFromPrimitiveList/finalizers"))
+			case one.Name == name:
 			default:
 				second = true
 				if !gone {
