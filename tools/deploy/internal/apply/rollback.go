@@ -9,12 +9,6 @@ import (
 	"gitlab.com/slipway/slipway/tools/deploy/internal/helmrelease"
 )
 
-// Annotations of the stored chart that say how far a rollback may go.
-const (
-	MigrationsAnnotation = "slipway.dev/migrations" // expand | contract
-	BackupAnnotation     = "slipway.dev/backup"     // taken before the revision was released
-)
-
 // Rollback puts a release back to a revision, or with 0 to the last one that
 // was ready before the present one. Where that fails, it brings back what ran.
 func Rollback(ctx context.Context, d Deps, r Request, to int, step Stepper) (Result, error) {
@@ -89,11 +83,11 @@ func choose(name string, history []helmrelease.Revision, to int) (helmrelease.Re
 // cannot work with the data. One that failed may have gone half the way.
 func crosses(history []helmrelease.Revision, target helmrelease.Revision) error {
 	for _, r := range history {
-		if r.Number <= target.Origin() || r.Annotations[MigrationsAnnotation] != "contract" || r.Origin() <= target.Origin() {
+		if r.Number <= target.Origin() || r.Annotations[helmrelease.MigrationsAnnotation] != "contract" || r.Origin() <= target.Origin() {
 			continue
 		}
 		hint := "no backup taken before it is known"
-		if b := r.Annotations[BackupAnnotation]; b != "" {
+		if b := r.Annotations[helmrelease.BackupAnnotation]; b != "" {
 			hint = "the backup taken before it is " + b + ": slipway-backup restore brings its data back"
 		}
 		return tool.Exit(tool.Refused, fmt.Errorf("rolling back to revision %d: revision %d declared its migrations contract, and the code of revision %d cannot work with the data since", target.Number, r.Number, target.Number), hint)

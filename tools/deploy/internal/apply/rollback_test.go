@@ -20,7 +20,7 @@ func history(states ...string) []helmrelease.Revision {
 		}
 		r := helmrelease.Revision{Number: i + 1, Status: status, Description: description, Annotations: map[string]string{}}
 		if contract {
-			r.Annotations[MigrationsAnnotation] = "contract"
+			r.Annotations[helmrelease.MigrationsAnnotation] = "contract"
 		}
 		out = append(out, r)
 	}
@@ -76,7 +76,7 @@ func TestCrosses(t *testing.T) {
 		}
 	}
 	known := history("superseded", "deployed+")
-	known[1].Annotations[BackupAnnotation] = "orders-20261127"
+	known[1].Annotations[helmrelease.BackupAnnotation] = "orders-20261127"
 	if hints := tool.HintsOf(crosses(known, known[0])); len(hints) != 1 || !strings.Contains(hints[0], "orders-20261127") {
 		t.Errorf("the backup is not named: %v", hints)
 	}

@@ -14,7 +14,6 @@ import (
 	"gitlab.com/slipway/slipway/pkg/seal"
 	"gitlab.com/slipway/slipway/pkg/tool"
 	"gitlab.com/slipway/slipway/pkg/yamlfile"
-	"gitlab.com/slipway/slipway/tools/deploy/internal/apply"
 	"gitlab.com/slipway/slipway/tools/deploy/internal/artifact"
 	"gitlab.com/slipway/slipway/tools/deploy/internal/config"
 	"gitlab.com/slipway/slipway/tools/deploy/internal/helmrelease"
@@ -212,10 +211,10 @@ func (l *loaded) spec(namespace string) (helmrelease.Spec, error) {
 	}
 	l.chart.Annotate(imagesAnnotation, string(images))
 	if m := l.service.Migrations; m != nil {
-		l.chart.Annotate(apply.MigrationsAnnotation, m.Compatibility)
+		l.chart.Annotate(helmrelease.MigrationsAnnotation, m.Compatibility)
 	}
 	if l.backup != "" {
-		l.chart.Annotate(apply.BackupAnnotation, l.backup)
+		l.chart.Annotate(helmrelease.BackupAnnotation, l.backup)
 	}
 	if l.commit != "" {
 		l.chart.Annotate(commitAnnotation, l.commit)
