@@ -132,7 +132,8 @@ func TestEvidenceOfARefusedWrite(t *testing.T) {
 			t.Errorf("the evidence lacks %s:\n%s", want, raw)
 		}
 	}
-	w.run(0, "status", "--why", "--evidence", files[0])
+	out, _ := w.run(0, "status", "--why", "--evidence", files[0])
+	w.holds(out, "it failed: ", "exceeded quota")
 }
 
 // TestAdoptThatBreaksOff: what was adopted before the one that failed stays so,

@@ -40,6 +40,7 @@ type stated struct {
 	Objects   []rollout.State       `json:"objects,omitempty"`
 	Findings  []rollout.Finding     `json:"findings,omitempty"`
 	Notes     []string              `json:"notes,omitempty"`
+	Error     string                `json:"error,omitempty"` // of the job that saved the evidence
 
 	why, seen bool
 }
@@ -138,7 +139,7 @@ func explainSaved(run *tool.Run, file string) error {
 	if err != nil {
 		return err
 	}
-	out := stated{Release: b.Release, Namespace: b.Namespace, Objects: b.Objects, Findings: b.Diagnose(), Notes: b.Notes, why: true}
+	out := stated{Release: b.Release, Namespace: b.Namespace, Objects: b.Objects, Findings: b.Diagnose(), Notes: b.Notes, Error: b.Error, why: true}
 	noteFindings(run, out.Findings)
 	return run.Result([]stated{out}, out.text())
 }
@@ -180,6 +181,10 @@ func (s stated) text() string {
 				fmt.Fprintf(&b, "  | %s\n", line)
 			}
 		}
+	}
+	// What the server refused is no finding of an object.
+	if s.Error != "" && (len(s.Findings) == 0 || !strings.Contains(s.Error, s.Findings[0].Sentence())) {
+		fmt.Fprintf(&b, "it failed: %s\n", s.Error)
 	}
 	for _, n := range s.Notes {
 		fmt.Fprintf(&b, "note: %s\n", n)
