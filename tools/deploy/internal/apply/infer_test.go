@@ -42,25 +42,32 @@ type part struct {
 }
 
 // nodes makes a set: name -> its chart's files and declared needs.
+// loaded is the chart of the files, written to dir.
+func loaded(t *testing.T, dir string, files map[string]string) *helmrelease.Chart {
+	t.Helper()
+	for file, text := range files {
+		path := filepath.Join(dir, file)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c, err := helmrelease.LoadDir(dir, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
 func nodes(t *testing.T, parts map[string]part) []Node {
 	t.Helper()
 	var out []Node
 	for name, p := range parts {
 		dir := filepath.Join(t.TempDir(), name)
 		p.files["Chart.yaml"] = "apiVersion: v2\nname: " + name + "\nversion: 1.0.0\nkubeVersion: '>=1.25.0-0'\n"
-		for file, text := range p.files {
-			path := filepath.Join(dir, file)
-			if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-				t.Fatal(err)
-			}
-			if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-		c, err := helmrelease.LoadDir(dir, dir)
-		if err != nil {
-			t.Fatal(err)
-		}
+		c := loaded(t, dir, p.files)
 		out = append(out, Node{Needs: Declared(p.needs), Request: Request{Spec: helmrelease.Spec{Name: name, Namespace: "ns-" + name, Chart: c, Values: map[string]any{}}}})
 	}
 	slices.SortFunc(out, func(a, b Node) int { return strings.Compare(a.Name, b.Name) })

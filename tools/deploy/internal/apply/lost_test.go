@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -124,8 +123,7 @@ func TestLeaseLostOverAHalfDoneRelease(t *testing.T) {
 // neverReady is a release whose pods no scheduler takes.
 func neverReady(t *testing.T, namespace string) helmrelease.Spec {
 	t.Helper()
-	dir := filepath.Join(t.TempDir(), "orders")
-	for file, text := range map[string]string{
+	c := loaded(t, filepath.Join(t.TempDir(), "orders"), map[string]string{
 		"Chart.yaml": "apiVersion: v2\nname: orders\nversion: 1.0.0\n",
 		"templates/workload.yaml": `apiVersion: apps/v1
 kind: Deployment
@@ -135,18 +133,6 @@ spec:
   template:
     metadata: {labels: {app: orders}}
     spec: {schedulerName: none, containers: [{name: app, image: example.com/app}]}
-`} {
-		path := filepath.Join(dir, file)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	c, err := helmrelease.LoadDir(dir, dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+`})
 	return helmrelease.Spec{Name: "orders", Namespace: namespace, Chart: c, Values: map[string]any{}}
 }

@@ -42,9 +42,6 @@ func (p *Plan) Kinds() map[schema.GroupKind]bool {
 	return out
 }
 
-// Mask hides the release's secrets in a text.
-func (p *Plan) Mask(text string) string { return p.masker.Text(text) }
-
 // Change is what becomes of one object, for showing: both sides are without
 // what the server notes for itself and without secrets.
 type Change struct {
