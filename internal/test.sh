@@ -41,6 +41,7 @@ tests() {
   (cd "$dir" && "$@" ./...) || failed+=("$name")
 }
 tests . "the product" go test -count=1 -timeout 30m
+tests pkg/rollout "the diagnosis engine, with its precision and recall" go test -count=1 -v -run '^TestSituations$'
 tests sandbox "the sandbox, and of the chain through the shipped templates" go test -count=1 -timeout 40m
 tests examples/orders "the example orders" go vet
 tests examples/catalog "the example catalog" go vet
