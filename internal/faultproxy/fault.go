@@ -87,9 +87,10 @@ func (f Fault) String() string {
 // most bounds a reply that is held in memory to be spoiled.
 const most = 64 << 20
 
-// spoil changes the part's reply.
+// spoil changes the part's reply. An upgraded connection and a stream, whose
+// body ends who knows when, pass as they are.
 func (f Fault) spoil(resp *http.Response) error {
-	if f.kind != wrongBody {
+	if f.kind != wrongBody || resp.StatusCode == http.StatusSwitchingProtocols || streams(resp.Request) {
 		return nil
 	}
 	raw, err := io.ReadAll(io.LimitReader(resp.Body, most))
@@ -121,6 +122,15 @@ func (f Fault) spoil(resp *http.Response) error {
 		resp.Header.Set("Content-Length", strconv.FormatInt(resp.ContentLength, 10))
 	}
 	return nil
+}
+
+// streams reports whether a request asks Kubernetes for what comes.
+func streams(r *http.Request) bool {
+	on := func(name string) bool {
+		v, err := strconv.ParseBool(r.URL.Query().Get(name))
+		return err == nil && v
+	}
+	return on("watch") || on("follow")
 }
 
 func page(title string) string {

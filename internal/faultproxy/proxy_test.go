@@ -206,7 +206,8 @@ func talk(t *testing.T, w http.ResponseWriter, say func(*bufio.ReadWriter)) {
 }
 
 // TestStreamsPass: a watch's events come one by one, and an upgraded
-// connection is the client's and the part's own, both over TLS as a client.
+// connection is the client's and the part's own, both over TLS as a client, and
+// where all bodies are spoilt.
 func TestStreamsPass(t *testing.T) {
 	next := make(chan string)
 	upstream := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -228,7 +229,8 @@ func TestStreamsPass(t *testing.T) {
 	t.Cleanup(upstream.Close)
 	authority := x509.NewCertPool()
 	authority.AddCert(upstream.Certificate())
-	p := start(t, faultproxy.Config{Part: faultproxy.Kubernetes(), Upstream: upstream.URL, TLS: &tls.Config{RootCAs: authority, MinVersion: tls.VersionTLS12}})
+	p := start(t, faultproxy.Config{Part: faultproxy.Kubernetes(), Upstream: upstream.URL, TLS: &tls.Config{RootCAs: authority, MinVersion: tls.VersionTLS12},
+		Rules: []faultproxy.Rule{{Fault: faultproxy.WrongBody(faultproxy.Truncated)}}})
 
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(p.CA()) {

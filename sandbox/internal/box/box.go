@@ -83,8 +83,7 @@ func open(ctx context.Context, cfg Config, create bool) (*Box, error) {
 		}
 	case err != nil:
 		return nil, fmt.Errorf("opening the sandbox's folder: %w", err)
-	// By what was listed: a `down` that ends meanwhile removes these two last.
-	case len(entries) > 0 && !slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == "journal.json" || e.Name() == "lock" }):
+	case len(entries) > 0 && !ours(b.Dir, entries):
 		return nil, tool.Exit(tool.Usage, fmt.Errorf("opening the sandbox %q: the folder is not empty and not a sandbox's", b.Dir),
 			"name an empty folder, or one that does not exist, with --dir or SLIPWAY_SANDBOX")
 	}
@@ -96,9 +95,29 @@ func open(ctx context.Context, cfg Config, create bool) (*Box, error) {
 		b.lock.Unlock()
 		return nil, err
 	}
+	if create {
+		// What is in the folder from now on is known for a sandbox's by it.
+		if err := b.journal.SetPorts(b.journal.Ports()); err != nil {
+			b.lock.Unlock()
+			return nil, err
+		}
+	}
 	b.ports = b.journal.Ports()
 	b.Node = b.Node || hasNodes(b.journal)
 	return b, nil
+}
+
+// ours reports whether a folder is a sandbox's: it has a journal, or nothing
+// but the lock, which comes first and goes last. What was listed counts, since a
+// `down` may end meanwhile.
+func ours(dir string, entries []fs.DirEntry) bool {
+	has := func(name string) bool {
+		return slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == name })
+	}
+	if has("journal.json") {
+		return process.IsJournal(filepath.Join(dir, "journal.json"))
+	}
+	return len(entries) == 1 && has("lock")
 }
 
 // takeLock makes the sandbox's folder and takes the lock in it. A `down` that

@@ -301,18 +301,24 @@ func TestPartThatEnds(t *testing.T) {
 }
 
 func TestFoldersOfOthersAreLeftAlone(t *testing.T) {
-	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "thesis.txt"), nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	cfg := Config{Dir: dir, Env: os.Getenv, Say: t.Logf}
-	if err := Down(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), "not a sandbox's") {
-		t.Errorf("down: %v", err)
-	}
-	if err := Up(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), "not a sandbox's") {
-		t.Errorf("up: %v", err)
-	}
-	if !exists(filepath.Join(dir, "thesis.txt")) {
-		t.Error("the file is gone")
+	for name, text := range map[string]string{"": "", "lock": "", "journal.json": `{"entries": []}`} {
+		dir := t.TempDir()
+		files := map[string]string{"thesis.txt": "", name: text}
+		delete(files, "")
+		for file, text := range files {
+			if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		cfg := Config{Dir: dir, Env: os.Getenv, Say: t.Logf}
+		if err := Down(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), "not a sandbox's") {
+			t.Errorf("down beside %q: %v", name, err)
+		}
+		if err := Up(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), "not a sandbox's") {
+			t.Errorf("up beside %q: %v", name, err)
+		}
+		if !exists(filepath.Join(dir, "thesis.txt")) {
+			t.Errorf("beside %q the file is gone", name)
+		}
 	}
 }

@@ -81,23 +81,9 @@ func nodeParts() []Part {
 // nodePrograms are built where there are real nodes. Each leaves an image.
 func nodePrograms() []goProgram {
 	return []goProgram{
-		{name: "pause", cold: "1 s", pkg: ".", extra: packed("pause", v1.Config{Entrypoint: []string{"/pause"}})},
-		{name: "probe", cold: "5 s", pkg: ".", extra: packed("probe", v1.Config{Entrypoint: []string{"/probe"}, User: "65532"})},
-		{name: "coredns", cold: "2 min", pkg: ".", extra: packed("coredns", v1.Config{Entrypoint: []string{"/coredns"}, User: "65532"})},
-	}
-}
-
-// packed packs a built program as an image.
-func packed(name string, config v1.Config) func(context.Context, string, string) error {
-	return func(_ context.Context, _, out string) error {
-		img, err := image.Pack([]image.File{
-			{From: filepath.Join(out, name), To: name, Mode: 0o755},
-			{To: "tmp", Mode: 0o1777},
-		}, config)
-		if err != nil {
-			return err
-		}
-		return image.Save(filepath.Join(out, "image"), img)
+		{name: "pause", cold: "1 s", pkg: ".", image: &v1.Config{Entrypoint: []string{"/pause"}}},
+		{name: "probe", cold: "5 s", pkg: ".", image: &v1.Config{Entrypoint: []string{"/probe"}, User: "65532"}},
+		{name: "coredns", cold: "2 min", pkg: ".", image: &v1.Config{Entrypoint: []string{"/coredns"}, User: "65532"}},
 	}
 }
 

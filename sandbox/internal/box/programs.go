@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sync/errgroup"
 
 	"gitlab.com/slipway/slipway/pkg/tool"
@@ -24,6 +25,7 @@ type goProgram struct {
 	name, cold string
 	pkg        string // the package to build: "." is a main.go of ours
 	extra      func(ctx context.Context, module, out string) error
+	image      *v1.Config // what it is packed as, for real nodes
 }
 
 func goPrograms() []goProgram {

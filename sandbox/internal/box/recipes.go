@@ -3,6 +3,7 @@ package box
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -34,17 +35,48 @@ func (b *Box) packageFile(name, file string) string {
 
 func (b *Box) goItem(p goProgram) buildcache.Item {
 	dir := b.buildDir(p.name)
+	from := b.from(dir)
+	if p.image != nil {
+		from = append(from, b.packageFile("image", "image.go"))
+	}
 	return buildcache.Item{
-		Name: p.name, Cold: p.cold, From: b.from(dir),
-		Tools: goTools(dir),
+		Name: p.name, Cold: p.cold, From: from,
+		// The lists of programs are in files that change for other reasons.
+		Tools: func(ctx context.Context) ([]string, error) {
+			config, err := json.Marshal(p.image)
+			if err != nil {
+				return nil, err
+			}
+			tools, err := goTools(dir)(ctx)
+			return append(tools, p.pkg, string(config)), err
+		},
 		Build: func(ctx context.Context, s buildcache.Site) error {
-			err := b.goBuild(ctx, s, dir, p.name, p.pkg)
-			if err != nil || p.extra == nil {
+			if err := b.goBuild(ctx, s, dir, p.name, p.pkg); err != nil {
 				return err
 			}
-			return p.extra(ctx, dir, s.Out)
+			if p.extra != nil {
+				if err := p.extra(ctx, dir, s.Out); err != nil {
+					return err
+				}
+			}
+			if p.image != nil {
+				return packed(p.name, *p.image, s.Out)
+			}
+			return nil
 		},
 	}
+}
+
+// packed packs a built program as an image.
+func packed(name string, config v1.Config, out string) error {
+	img, err := image.Pack([]image.File{
+		{From: filepath.Join(out, name), To: name, Mode: 0o755},
+		{To: "tmp", Mode: 0o1777},
+	}, config)
+	if err != nil {
+		return err
+	}
+	return image.Save(filepath.Join(out, "image"), img)
 }
 
 // goTools are the versions of what builds a module's program.

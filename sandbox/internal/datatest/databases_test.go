@@ -41,10 +41,17 @@ func TestDatabasesSurviveARestart(t *testing.T) {
 // A dump that is not what the hook has written makes no database: the pod says
 // so and does not serve half of the data.
 func TestTamperedDumpIsRefused(t *testing.T) {
+	for _, tamper := range []string{"truncate --size=-1 /dump/dump.pgc", "rm /dump/dump.sha256"} {
+		t.Run(strings.Fields(tamper)[0], func(t *testing.T) { refusesDump(t, tamper) })
+	}
+}
+
+func refusesDump(t *testing.T, tamper string) {
+	t.Helper()
 	node := nodetest.Open(t, "nonprod")
 	d := Start(t, node, "postgres")
 	NewLedger(t, d, 1000)
-	d.shell(t, `dump && truncate --size=-1 /dump/dump.pgc && mv "$PGDATA" /data/old`)
+	d.shell(t, `dump && `+tamper+` && mv "$PGDATA" /data/old`)
 	d.shell(t, `kill -INT 1`)
 	node.Until(t, d.Namespace, d.Pod(), "its start is refused with status 7", func(p *corev1.Pod) bool {
 		for _, c := range p.Status.ContainerStatuses {

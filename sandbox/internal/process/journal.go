@@ -1,6 +1,7 @@
 package process
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -56,6 +57,19 @@ func OpenJournal(path string) (*Journal, error) {
 		j.data.Ports = map[string]int{}
 	}
 	return j, nil
+}
+
+// IsJournal reports whether a file is a journal, or gone: files of others have
+// that name too.
+func IsJournal(path string) bool {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return errors.Is(err, fs.ErrNotExist)
+	}
+	in := json.NewDecoder(bytes.NewReader(raw))
+	in.DisallowUnknownFields()
+	j := &Journal{}
+	return in.Decode(&j.data) == nil && j.data.Parts != nil
 }
 
 // Entry returns what is known of a part's process.
