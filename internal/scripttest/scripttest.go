@@ -16,12 +16,20 @@ import (
 // end with exit code N; its output is matched by stdout and stderr as usual.
 func Run(t *testing.T, dir string) {
 	t.Helper()
-	testscript.Run(t, testscript.Params{
-		Dir:                 dir,
-		RequireExplicitExec: true,
-		UpdateScripts:       os.Getenv("UPDATE_SCRIPTS") != "",
-		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"exits": exits},
-	})
+	run(t, testscript.Params{Dir: dir})
+}
+
+// RunFile runs one story, in an environment and beside files that setup makes.
+func RunFile(t *testing.T, file string, setup func(*testscript.Env) error) {
+	t.Helper()
+	run(t, testscript.Params{Files: []string{file}, Setup: setup})
+}
+
+func run(t *testing.T, p testscript.Params) {
+	t.Helper()
+	p.RequireExplicitExec, p.UpdateScripts = true, os.Getenv("UPDATE_SCRIPTS") != ""
+	p.Cmds = map[string]func(*testscript.TestScript, bool, []string){"exits": exits}
+	testscript.Run(t, p)
 }
 
 func exits(ts *testscript.TestScript, neg bool, args []string) {

@@ -210,6 +210,10 @@ func TestAdopt(t *testing.T) {
 	w.write("set/releases.yaml", "apiVersion: slipway/v1\nkind: ReleaseSet\nreleases:\n  - {name: other, namespace: "+w.namespace+", chart: {path: other}}\n")
 	w.write("set/other/Chart.yaml", "apiVersion: v2\nname: other\nversion: 1.0.0\n")
 	w.write("set/other/templates/theirs.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: theirs}\n")
+	create("theirs", nil) // a set takes over as well
+	if out, _ = w.run(0, "adopt", "--releases", "set/releases.yaml", "--cluster", "nonprod", "--take"); !strings.Contains(out, "other: adopted ConfigMap "+w.namespace+"/theirs, without an owner") {
+		t.Error(out)
+	}
 	w.run(0, "apply", "--releases", "set/releases.yaml", "--cluster", "nonprod")
 	w.write("chart/templates/theirs.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: theirs}\n")
 	_, log = w.run(4, "adopt", "--environment", "dev", "--take")

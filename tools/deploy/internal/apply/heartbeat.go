@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"gitlab.com/slipway/slipway/pkg/joblog"
-	"gitlab.com/slipway/slipway/tools/deploy/internal/helmrelease"
 )
 
 // heartbeat tells what the releases of a set are at: a line for each that runs,
@@ -38,19 +37,22 @@ func (h *heartbeat) begin(name, what string) {
 	h.tell("%s: %s", name, what)
 }
 
-// progress takes what a release is at; it is told with the next beat. A line of
-// a hook is told at once: the next one would replace it.
+// progress takes what a release is at; it is told with the next beat.
 func (h *heartbeat) progress(name, line string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	r := h.runs[name]
-	switch {
-	case r == nil:
-	case helmrelease.HookLine(line):
+	if r := h.runs[name]; r != nil {
+		r.line = line
+	}
+}
+
+// hook tells a line of a hook at once: the next one would replace it.
+func (h *heartbeat) hook(name, line string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if r := h.runs[name]; r != nil {
 		r.told = time.Now()
 		h.tell("%s: %s", name, line)
-	default:
-		r.line = line
 	}
 }
 

@@ -28,12 +28,12 @@ func TestHeartbeat(t *testing.T) {
 			time.Sleep(time.Second)
 		}
 		h.progress("nobody", "ignored")
-		h.progress("nobody", "hook of | nobody")
+		h.hook("nobody", "hook of | nobody")
 		if took := h.end("b", "revision 1 is deployed"); took != time.Minute {
 			t.Errorf("b took %s", took)
 		}
-		h.progress("a", "hook migrate | one")
-		h.progress("a", "hook migrate | two")
+		h.hook("a", "hook migrate | one")
+		h.hook("a", "hook migrate | two")
 		h.progress("a", "0 of 1 ready")
 		h.end("a", "failed: why")
 		close(stop)

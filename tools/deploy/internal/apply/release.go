@@ -40,8 +40,9 @@ type Request struct {
 	// Refuse ends the run before anything is changed, by what is stored; it is
 	// asked under the lease too. Nil refuses nothing.
 	Refuse func(helmrelease.State) error
-	// Progress takes what the release is at; nil logs every line of it.
-	Progress func(line string)
+	// Progress takes what the release is at, Tell what its hooks write; nil logs
+	// every line of both.
+	Progress, Tell func(line string)
 }
 
 // The states a release may be left in.
@@ -173,9 +174,11 @@ func beforeIt(o helmrelease.Outcome, err error) error {
 }
 
 func (j *job) wait() helmrelease.Wait {
-	progress := j.request.Progress
-	if progress == nil {
-		progress = func(line string) { j.deps.Run.Log.Printf("%s: %s", j.request.Name, line) }
+	w := helmrelease.Wait{Timeout: j.request.Timeout, Stable: j.request.Stable, Progress: j.request.Progress, Tell: j.request.Tell}
+	for _, f := range []*func(string){&w.Progress, &w.Tell} {
+		if *f == nil {
+			*f = func(line string) { j.deps.Run.Log.Printf("%s: %s", j.request.Name, line) }
+		}
 	}
-	return helmrelease.Wait{Timeout: j.request.Timeout, Stable: j.request.Stable, Progress: progress}
+	return w
 }

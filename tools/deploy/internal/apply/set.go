@@ -30,6 +30,7 @@ func Set(ctx context.Context, d Deps, nodes []Node) ([]Result, error) {
 		results: make([]Result, len(nodes)), errs: make([]error, len(nodes)), failed: map[string]bool{}}
 	for i, n := range nodes {
 		n.Progress = func(line string) { s.beat.progress(n.Name, line) }
+		n.Tell = func(line string) { s.beat.hook(n.Name, line) }
 		s.jobs = append(s.jobs, newJob(d, n.Request))
 		s.at[n.Name] = i
 	}

@@ -23,47 +23,57 @@ type adopted struct {
 }
 
 // runAdopt shows what would be adopted, and adopts only with --take: what it
-// takes was made by somebody, who may not know of it.
+// takes was made by somebody, who may not know of it. It takes everything of
+// all releases or nothing.
 func runAdopt(ctx context.Context, run *tool.Run, c *cli.Context) error {
 	o, err := read(run, c, needs{landscape: true, environment: true})
 	if err != nil {
 		return err
 	}
-	p, err := prepare(ctx, run, o)
+	s, nodes, i, name, err := targets(ctx, run, o)
 	if err != nil {
 		return err
 	}
-	cluster, err := connect(ctx, run, o, p.identity, p.target.Cluster)
-	if err != nil {
-		return err
-	}
-	spec, err := p.loaded.spec(p.target.Namespace)
+	cluster, err := connect(ctx, run, o, i, name)
 	if err != nil {
 		return err
 	}
 	watcher := rollout.NewWatcher(cluster)
 	defer watcher.Close()
-	d := apply.Deps{Run: run, Cluster: cluster, Watcher: watcher, Owner: p.session.Owner, LockTimeout: o.lockTimeout, JobState: jobState(p.session)}
-	out := adopted{Release: spec.Name, Namespace: spec.Namespace, Objects: []helmrelease.Adoption{}}
+	d := apply.Deps{Run: run, Cluster: cluster, Watcher: watcher, Owner: s.Owner, LockTimeout: o.lockTimeout, JobState: jobState(s)}
+	all := make([]adopted, len(nodes))
+	errs := make([]error, len(nodes))
 	err = run.Step(ctx, "look for what is there", func(ctx context.Context) error {
-		list, err := helmrelease.New(cluster, watcher, run.Log.Printf).Adoptable(ctx, spec)
-		out.Objects = append(out.Objects, list...)
-		return err
+		client := helmrelease.New(cluster, watcher, run.Log.Printf)
+		for n, node := range nodes {
+			list, err := client.Adoptable(ctx, node.Spec)
+			if err != nil {
+				return err
+			}
+			all[n] = adopted{Release: node.Name, Namespace: node.Namespace, Objects: append([]helmrelease.Adoption{}, list...)}
+			errs[n] = all[n].err()
+		}
+		return nil
 	})
 	if err != nil {
 		return err
 	}
-	run.Report.Result = out
-	if err := out.err(); err != nil {
-		return err
+	run.Report.Result = all
+	if err := errors.Join(errs...); err != nil {
+		return tool.Exit(tool.Refused, err, "nothing was changed")
 	}
-	if c.Bool("take") && len(out.Objects) > 0 {
-		if err := apply.Adopt(ctx, d, spec, out.Objects, run.Step); err != nil {
-			return err
+	if c.Bool("take") {
+		for n, node := range nodes {
+			if len(all[n].Objects) == 0 {
+				continue
+			}
+			if err := apply.Adopt(ctx, d, node.Spec, all[n].Objects, run.Step); err != nil {
+				return err
+			}
+			all[n].Taken = true
 		}
-		out.Taken = true
 	}
-	return run.Result(out, out.text())
+	return run.Result(all, adoptedText(all))
 }
 
 // err names all that cannot be adopted: it is everything or nothing.
@@ -77,24 +87,30 @@ func (a adopted) err() error {
 	if len(wrong) == 0 {
 		return nil
 	}
-	return tool.Exit(tool.Refused, fmt.Errorf("adopting into release %q: %w", a.Release, errors.Join(wrong...)), "nothing was changed")
+	return fmt.Errorf("adopting into release %q: %w", a.Release, errors.Join(wrong...))
 }
 
-func (a adopted) text() string {
-	if len(a.Objects) == 0 {
-		return fmt.Sprintf("%s: there is nothing to adopt in namespace %s", a.Release, a.Namespace)
-	}
+func adoptedText(all []adopted) string {
 	var b strings.Builder
-	verb := "would adopt"
-	if a.Taken {
-		verb = "adopted"
+	taken, found := false, false
+	for _, a := range all {
+		if len(a.Objects) == 0 {
+			fmt.Fprintf(&b, "%s: there is nothing to adopt in namespace %s\n", a.Release, a.Namespace)
+			continue
+		}
+		verb := "would adopt"
+		if a.Taken {
+			verb = "adopted"
+		}
+		taken, found = taken || a.Taken, true
+		for _, o := range a.Objects {
+			fmt.Fprintf(&b, "%s: %s %s, %s\n", a.Release, verb, o.Object, o.Was)
+		}
 	}
-	for _, o := range a.Objects {
-		fmt.Fprintf(&b, "%s: %s %s, %s\n", a.Release, verb, o.Object, o.Was)
-	}
-	if a.Taken {
+	switch {
+	case taken:
 		b.WriteString("labels and annotations of ownership were written, and nothing else; slipway-deploy diff shows what the next apply would change\n")
-	} else {
+	case found:
 		b.WriteString("nothing was changed: --take adopts them\n")
 	}
 	return b.String()

@@ -24,7 +24,7 @@ func Program() tool.Program {
 				[]cli.Flag{&cli.BoolFlag{Name: "detailed-exitcode", Usage: "exit with 3 where there are changes"},
 					&cli.BoolFlag{Name: "note", Usage: "write it to the pipeline's merge request too, as one note that is kept up to date; SLIPWAY_GITLAB_TOKEN must be a token that may"}}), Run: runDiff},
 			{Name: "status", Usage: "say which revision is in place, whether it is ready and why not; changes nothing", Flags: flags(existing(), access(), looking()), Run: runStatus},
-			{Name: "render", Usage: "print the manifest of a service, without a cluster", Flags: flags(where()), Run: runRender},
+			{Name: "render", Usage: "print the manifest of a service or of a set, without a cluster", Flags: flags(where(), what()[:1]), Run: runRender},
 			{Name: "bundle", Usage: "make a signed release bundle of a service and push it", Flags: flags(folder(), []cli.Flag{
 				session.LandscapeFlag(),
 				&cli.StringFlag{Name: "repository", Usage: "`REPOSITORY` of bundles (default: <the project's registry>/bundle)"},
@@ -45,9 +45,8 @@ func Program() tool.Program {
 				[]cli.Flag{&cli.BoolFlag{Name: decided, Usage: "a person's word that nobody works on the release, where that cannot be found out; refused in jobs"}}), Run: runRecover},
 			{Name: "uninstall", Usage: "remove a release, wait until it is gone, and say what stays", Flags: flags(existing(), access(), locking()), Run: runUninstall},
 			{Name: "test", Usage: "run the tests of the chart that is deployed", Flags: flags(existing(), access(), locking()), Run: runTest},
-			{Name: "adopt", Usage: "take over a release that somebody else made, or objects without an owner; shows them, and changes nothing without --take", Flags: flags(where(), access(),
+			{Name: "adopt", Usage: "take over a release that somebody else made, or objects without an owner; shows them, and changes nothing without --take", Flags: flags(where(), access(), what(),
 				locking(), []cli.Flag{
-					&cli.StringFlag{Name: "bundle", Usage: "release `BUNDLE` by digest, instead of the files of --dir"},
 					&cli.BoolFlag{Name: "take", Usage: "adopt what was shown"},
 				}), Run: runAdopt},
 			{Name: "explain", Usage: "print every effective value and where it comes from; changes nothing", Flags: flags(where(), access(), what()[:1]), Run: runExplain},

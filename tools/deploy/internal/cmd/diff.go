@@ -24,7 +24,7 @@ func runDiff(ctx context.Context, run *tool.Run, c *cli.Context) error {
 		return err
 	}
 	o.looks = true
-	s, nodes, i, cluster, err := diffTargets(ctx, run, o)
+	s, nodes, i, cluster, err := targets(ctx, run, o)
 	if err != nil {
 		return err
 	}
@@ -95,9 +95,9 @@ func coloured(run *tool.Run) bool {
 	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
-// diffTargets returns the releases to compare, each after those it needs, and
-// as whom, in which cluster.
-func diffTargets(ctx context.Context, run *tool.Run, o options) (*session.Session, []apply.Node, *identity, string, error) {
+// targets returns the releases that the flags name, each after those it needs,
+// and as whom, in which cluster.
+func targets(ctx context.Context, run *tool.Run, o options) (*session.Session, []apply.Node, *identity, string, error) {
 	if o.releases != "" {
 		p, err := prepareSet(ctx, run, o)
 		if err != nil {

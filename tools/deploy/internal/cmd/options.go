@@ -56,7 +56,9 @@ func read(run *tool.Run, c *cli.Context, n needs) (options, error) {
 		p.Need(o.landscape, "landscape")
 	}
 	if o.releases != "" {
-		p.Need(o.cluster, "cluster")
+		if n.landscape {
+			p.Need(o.cluster, "cluster")
+		}
 		p.Check(o.environment == "", "--environment does not go with --releases")
 		p.Check(c.String("bundle") == "", "--bundle does not go with --releases")
 		p.Check(o.observed == "", "--observed does not go with --releases")

@@ -64,7 +64,7 @@ func (w *world) tenancy(deployers, dryRun string) {
 		text = strings.ReplaceAll(text, "slipway:dry-run", "slipway:"+mine+"dry-run")
 		f.Data = []byte(text)
 	}
-	s := Spec{Name: "tenancy", Namespace: w.namespace, Chart: &Chart{c: c}, Adopt: true, Values: map[string]any{"tenants": []any{map[string]any{
+	s := Spec{Name: "tenancy", Namespace: w.namespace, Chart: &Chart{c: c}, Values: map[string]any{"tenants": []any{map[string]any{
 		"name": "orders", "environment": "dev", "namespace": w.namespace, "team": "commerce", "deployers": []any{deployers}, "dryRun": []any{dryRun}}}}}
 	w.t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
@@ -75,6 +75,10 @@ func (w *world) tenancy(deployers, dryRun string) {
 			_ = w.cluster.Clientset().AdmissionregistrationV1().ValidatingAdmissionPolicyBindings().Delete(ctx, mine+name, metav1.DeleteOptions{})
 		}
 	})
+	// Its namespace is here already.
+	there, err := w.client.Adoptable(w.t.Context(), s)
+	w.must(err)
+	w.must(w.client.Adopt(w.t.Context(), s, there))
 	w.apply(s)
 	// The server takes policies up a moment after they are stored.
 	guest := w.as(dryRun).cluster.Clientset().CoreV1().ConfigMaps(w.namespace)

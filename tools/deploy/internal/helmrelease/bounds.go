@@ -15,28 +15,10 @@ func (c *Client) Bounds(ctx context.Context, s Spec) error {
 	if p.masker, err = mask.New(s.Secrets); err != nil {
 		return err
 	}
-	all, err := chartCRDs(s.Chart)
-	if err != nil {
-		return err
-	}
-	if p.rel, err = c.render(ctx, s, State{}, false, versionsOf(all)); err != nil {
-		return p.mask(err)
-	}
-	wanted, err := c.objects(p.rel.Manifest, s.Namespace)
+	b, err := c.gather(ctx, p, Look{})
 	if err != nil {
 		return p.mask(err)
 	}
-	hooks, err := c.planHooks(p.rel)
-	if err != nil {
-		return p.mask(err)
-	}
-	all = append(all, wanted...)
-	for _, h := range hooks {
-		all = append(all, h.object)
-	}
-	if err := c.place(all, s.Namespace); err != nil {
-		return p.mask(err)
-	}
-	p.tenant(all)
+	p.tenant(b.all())
 	return p.mask(p.Err())
 }

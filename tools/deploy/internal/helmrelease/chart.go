@@ -19,8 +19,6 @@ type Spec struct {
 	Secrets []string
 	// Tenant is set for a service: it may only bring what a service may.
 	Tenant bool
-	// Adopt takes over objects that are of another release, or of nobody.
-	Adopt bool
 }
 
 // Objects are the objects of a stored revision, as a wait takes them.

@@ -140,9 +140,9 @@ func (c *client) ended(ch change) error {
 	told := false
 	err := c.cluster.UntilList(ctx, corev1.SchemeGroupVersion.WithResource("pods"), ch.GetNamespace(), podsOf(ch.live), func(list []*unstructured.Unstructured) (bool, error) {
 		busy := slices.ContainsFunc(list, works)
-		if busy && !told && c.options.Progress != nil {
+		if busy && !told && c.tell != nil {
 			told = true
-			c.options.Progress(fmt.Sprintf("hook %s of an earlier run still works: it is waited for", ch.key()))
+			c.tell(fmt.Sprintf("hook %s of an earlier run still works: it is waited for", ch.key()))
 		}
 		return !busy, nil
 	})

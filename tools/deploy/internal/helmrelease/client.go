@@ -29,6 +29,7 @@ type client struct {
 	number  int    // of the revision that is put in place; 0 where none is
 	timeout time.Duration
 	options rollout.Options
+	tell    func(line string) // what hooks write; nil follows no log
 
 	before  [][]object                          // what was asked for before a rollback
 	going   []change                            // what an uninstallation takes away

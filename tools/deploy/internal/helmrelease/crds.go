@@ -32,7 +32,7 @@ func chartCRDs(c *Chart) ([]object, error) {
 			return nil, fmt.Errorf("reading %q of chart %q: %w", f.Filename, c.Name(), err)
 		}
 		for _, o := range list {
-			o.source = f.Filename
+			o.source, o.shared = f.Filename, true
 			out = append(out, o)
 		}
 	}

@@ -195,7 +195,7 @@ func TestHookThatAnEarlierRunStarted(t *testing.T) {
 		}
 	}
 	go func() {
-		_, err := w.client.Apply(t.Context(), next, Wait{Timeout: time.Minute, Progress: progress})
+		_, err := w.client.Apply(t.Context(), next, Wait{Timeout: time.Minute, Tell: progress})
 		ended <- err
 	}()
 	watch, err := pods.Watch(t.Context(), labelled)

@@ -28,6 +28,7 @@ type object struct {
 	source  string // the template that made it
 	gvr     schema.GroupVersionResource
 	unknown bool // the server does not know its kind
+	shared  bool // a definition of a crds folder: it is no release's own
 }
 
 // key names an object across versions of its kind.

@@ -45,7 +45,7 @@ func (p *Plan) owned(changes []change, olds [][]object) {
 			continue
 		case ch.action == Keep && owner != "":
 			f.Message, f.Next, f.Warning = fmt.Sprintf("it belongs to release %s by now, and stays", owner), "", true
-		case ch.action == Delete || ch.action == Keep || p.Spec.Adopt:
+		case ch.action == Delete || ch.action == Keep || ch.shared:
 			continue
 		case owner == "" && before[ch.key()]:
 			continue // somebody took our marks off it; they come back

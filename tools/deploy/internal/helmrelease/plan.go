@@ -57,15 +57,12 @@ func (c *Client) Plan(ctx context.Context, s Spec, l Look) (*Plan, error) {
 	if p.masker, err = mask.New(s.Secrets); err != nil {
 		return nil, err
 	}
-	definitions, err := chartCRDs(s.Chart)
+	b, err := c.gather(ctx, p, l)
 	if err != nil {
-		return nil, err
-	}
-	if p.rel, err = c.render(ctx, s, state, l.Lookup, versionsOf(definitions)); err != nil {
 		return nil, p.mask(err)
 	}
 	p.compare()
-	if err := c.fill(ctx, p, l, definitions); err != nil {
+	if err := c.fill(ctx, p, l, b); err != nil {
 		return nil, p.mask(err)
 	}
 	for i := range p.Problems {
@@ -74,31 +71,52 @@ func (c *Client) Plan(ctx context.Context, s Spec, l Look) (*Plan, error) {
 	return p, nil
 }
 
-// fill works out the changes and finds what stands against them.
-func (c *Client) fill(ctx context.Context, p *Plan, l Look, definitions []object) error {
-	wanted, err := c.objects(p.rel.Manifest, p.Spec.Namespace)
-	if err != nil {
-		return err
-	}
-	p.once(wanted)
-	own(wanted, p.Spec.Name, p.Spec.Namespace)
-	hooks, err := c.planHooks(p.rel)
-	if err != nil {
-		return err
-	}
-	shared := len(definitions) // those of the crds folders are no release's own
-	for _, o := range wanted {
-		if isCRD(o) {
-			definitions = append(definitions, o)
-		}
-	}
-	if err := c.place(definitions, p.Spec.Namespace); err != nil {
-		return err
-	}
-	all := slices.Concat(definitions, wanted)
-	for _, h := range hooks {
+// brought are the objects that a release brings, in their places.
+type brought struct {
+	definitions []object // of the crds folders, and of the manifest
+	wanted      []object // the rest of the manifest
+	hooks       []change
+}
+
+func (b brought) all() []object {
+	all := slices.Concat(b.definitions, b.wanted)
+	for _, h := range b.hooks {
 		all = append(all, h.object)
 	}
+	return all
+}
+
+// gather renders the plan's release and reads all that it brings.
+func (c *Client) gather(ctx context.Context, p *Plan, l Look) (b brought, err error) {
+	if b.definitions, err = chartCRDs(p.Spec.Chart); err != nil {
+		return b, err
+	}
+	if err = c.place(b.definitions, p.Spec.Namespace); err != nil {
+		return b, err
+	}
+	if p.rel, err = c.render(ctx, p.Spec, p.State, l.Lookup, versionsOf(b.definitions)); err != nil {
+		return b, err
+	}
+	manifest, err := c.objects(p.rel.Manifest, p.Spec.Namespace)
+	if err != nil {
+		return b, err
+	}
+	p.once(manifest)
+	own(manifest, p.Spec.Name, p.Spec.Namespace)
+	for _, o := range manifest {
+		if isCRD(o) {
+			b.definitions = append(b.definitions, o)
+		} else {
+			b.wanted = append(b.wanted, o)
+		}
+	}
+	b.hooks, err = c.planHooks(p.rel)
+	return b, err
+}
+
+// fill works out the changes and finds what stands against them.
+func (c *Client) fill(ctx context.Context, p *Plan, l Look, b brought) (err error) {
+	all := b.all()
 	for _, o := range all {
 		p.masker.LearnObject(o.Object)
 	}
@@ -106,20 +124,19 @@ func (c *Client) fill(ctx context.Context, p *Plan, l Look, definitions []object
 	if p.unmade, err = c.namespace(ctx, p, l); err != nil {
 		return err
 	}
-	if p.crds, err = c.planCRDs(ctx, p, l, definitions); err != nil {
+	if p.crds, err = c.planCRDs(ctx, p, l, b.definitions); err != nil {
 		return err
 	}
 	asked, err := c.asked(ctx, p.State, p.Spec.Namespace)
 	if err != nil {
 		return err
 	}
-	p.owned(p.crds[shared:], asked)
+	p.owned(p.crds, asked)
 	olds := withoutCRDs(asked)
-	wanted = slices.DeleteFunc(wanted, isCRD)
-	if p.changes, err = c.differ(ctx, p.name(), wanted, olds...); err != nil {
+	if p.changes, err = c.differ(ctx, p.name(), b.wanted, olds...); err != nil {
 		return err
 	}
-	p.hooks = hooks
+	p.hooks = b.hooks
 	p.known(l)
 	p.owned(p.changes, olds)
 	p.size()

@@ -114,10 +114,6 @@ func TestEverythingIsFoundAtOnce(t *testing.T) {
 	if got := w.statuses(); got != "deployed" {
 		t.Errorf("history: %s", got)
 	}
-	s.Adopt = true
-	if err := w.plan(s).Err(); err == nil || strings.Contains(err.Error(), "belongs to") {
-		t.Errorf("with adoption: %v", err)
-	}
 }
 
 func TestNamespaceThatIsNotThere(t *testing.T) {

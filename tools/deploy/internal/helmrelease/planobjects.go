@@ -2,7 +2,6 @@ package helmrelease
 
 import (
 	"slices"
-	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
@@ -11,17 +10,9 @@ import (
 // people name them. Definitions of a crds folder are left out: they stay when
 // their release goes.
 func (p *Plan) Found() []string {
-	manifest, _ := parse(p.rel.Manifest) // it was read when the plan was made
-	definitions := map[string]bool{}
-	for _, o := range manifest {
-		if isCRD(o) {
-			definitions[o.GetName()] = true
-		}
-	}
-	folder := func(ch change) bool { return isCRD(ch.object) && !definitions[ch.GetName()] }
 	var out []string
 	for _, ch := range slices.Concat(p.crds, p.changes) {
-		if name := ch.key().String(); ch.live != nil && !folder(ch) && !slices.Contains(out, name) {
+		if name := ch.key().String(); ch.live != nil && !ch.shared && !slices.Contains(out, name) {
 			out = append(out, name)
 		}
 	}
@@ -58,7 +49,3 @@ func (p *Plan) Objects() []*unstructured.Unstructured {
 	}
 	return out
 }
-
-// HookLine reports whether a line of progress is what a hook wrote: those begin
-// with its name, and those of a wait with a number.
-func HookLine(line string) bool { return strings.HasPrefix(line, "hook ") }

@@ -35,7 +35,8 @@ func New(cluster *kube.Cluster, watcher *rollout.Watcher, warn func(string, ...a
 type Wait struct {
 	Timeout  time.Duration
 	Stable   time.Duration
-	Progress func(string)
+	Progress func(line string) // what it is at: the next line takes its place
+	Tell     func(line string) // what hooks write: each line counts; nil follows no log
 }
 
 // Outcome is how a change ended.
@@ -65,7 +66,7 @@ func (c *Client) helm(ctx context.Context, namespace, name string, w Wait) (*act
 	}
 	kc := helmkube.New(getter)
 	kc.Namespace, kc.Log = namespace, log
-	own := &client{Client: kc, ctx: ctx, cluster: c.cluster, watcher: c.watcher, engine: c, release: name, timeout: w.Timeout, made: map[types.UID]bool{},
+	own := &client{Client: kc, ctx: ctx, cluster: c.cluster, watcher: c.watcher, engine: c, release: name, timeout: w.Timeout, made: map[types.UID]bool{}, tell: w.Tell,
 		options: rollout.Options{Stable: w.Stable, Progress: w.Progress, Logs: rollout.Logs(c.cluster.Clientset())}}
 	cfg.KubeClient = own
 	return cfg, own, nil

@@ -32,7 +32,7 @@ const (
 // waits a moment for what has been written and not yet been read.
 func (c *client) tail(list helmkube.ResourceList) (stop func(), err error) {
 	objects, err := objectsOf(list)
-	if err != nil || c.options.Progress == nil {
+	if err != nil || c.tell == nil {
 		return func() {}, err
 	}
 	streams, cut := context.WithCancel(c.ctx)
@@ -40,7 +40,7 @@ func (c *client) tail(list helmkube.ResourceList) (stop func(), err error) {
 	var all []*hookLog
 	var watches sync.WaitGroup
 	for _, o := range objects {
-		t := &hookLog{hook: o.GetName(), namespace: o.GetNamespace(), client: c.cluster.Clientset(), line: c.options.Progress, pods: podsOf(o), seen: map[string]bool{}}
+		t := &hookLog{hook: o.GetName(), namespace: o.GetNamespace(), client: c.cluster.Clientset(), line: c.tell, pods: podsOf(o), seen: map[string]bool{}}
 		all = append(all, t)
 		watches.Go(func() { t.watch(watching, streams, c.cluster) })
 	}
