@@ -9,6 +9,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -33,6 +34,36 @@ func TestRemovalSparesWhatWasThere(t *testing.T) {
 	}
 	if got := w.statuses(); got != "failed" {
 		t.Errorf("history %q", got)
+	}
+}
+
+// TestRestoreSparesWhatWasThere: a failed upgrade that took over somebody's
+// object is put back, and leaves it there.
+func TestRestoreSparesWhatWasThere(t *testing.T) {
+	w := newWorld(t)
+	w.run(0, "apply", "--environment", "dev")
+	maps := w.client.CoreV1().ConfigMaps(w.namespace)
+	_, err := maps.Create(t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "ledger"}, Data: map[string]string{"kept": "for years"}}, metav1.CreateOptions{})
+	w.must(err)
+	w.write("chart/templates/ledger.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: ledger}\n")
+	w.write("chart/templates/own.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: own}\n")
+	w.run(0, "adopt", "--environment", "dev", "--take")
+	w.failPulls()
+	w.values("greeting: two\nscheduler: none")
+	_, log := w.run(5, "apply", "--environment", "dev")
+	w.holds(log, "ConfigMap "+w.namespace+"/ledger stays: it was there before revision 2 took it over")
+	if cm, err := maps.Get(t.Context(), "ledger", metav1.GetOptions{}); err != nil || cm.DeletionTimestamp != nil || cm.Data["kept"] == "" {
+		t.Errorf("what was there before is %+v, error %v", cm, err)
+	}
+	if _, err := maps.Get(t.Context(), "own", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+		t.Errorf("what the failed revision brought is not gone: %v", err)
+	}
+	// It stays when the next revisions do not have it either.
+	w.must(os.Remove(filepath.Join(w.dir, "chart/templates/ledger.yaml")))
+	w.values("greeting: three")
+	w.run(0, "apply", "--environment", "dev")
+	if cm, err := maps.Get(t.Context(), "ledger", metav1.GetOptions{}); err != nil || cm.DeletionTimestamp != nil {
+		t.Errorf("what was there before is %+v, error %v", cm, err)
 	}
 }
 

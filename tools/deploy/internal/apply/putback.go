@@ -47,6 +47,9 @@ func (j *job) restore(ctx context.Context, cause error, step Stepper) error {
 		hints := append(tool.HintsOf(err), "a person is needed: the release is in no known state")
 		return tool.Exit(tool.Broken, fmt.Errorf("%w; and restoring revision %d failed: %w", cause, to, err), hints...)
 	}
+	for _, o := range j.plan.TakesOver() {
+		j.deps.Run.Log.Printf("%s: %s stays: it was there before revision %d took it over", j.request.Name, o, j.before.Last.Number+1)
+	}
 	j.result.Status, j.result.Message = Restored, fmt.Sprintf("revision %d is back and ready", to)
 	return tool.Exit(tool.Restored, cause, fmt.Sprintf("revision %d was restored, and is ready", to))
 }
@@ -54,7 +57,11 @@ func (j *job) restore(ctx context.Context, cause error, step Stepper) error {
 // back rolls back to a revision and checks what is stored then.
 func (j *job) back(ctx context.Context, to int) error {
 	j.touched = true
-	o, err := j.client.Rollback(ctx, j.request.Namespace, j.request.Name, to, j.wait())
+	var spare []helmrelease.Object
+	if j.plan != nil { // of the revision that failed
+		spare = j.plan.TakesOver()
+	}
+	o, err := j.client.Rollback(ctx, j.request.Namespace, j.request.Name, to, j.wait(), spare...)
 	j.evidence(ctx, o, err)
 	j.result.Ready, j.result.Objects = o.Ready.Seconds(), o.Objects
 	if err != nil {

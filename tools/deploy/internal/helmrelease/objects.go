@@ -41,6 +41,11 @@ func (o object) key() key {
 	return key{gvk.Group, gvk.Kind, o.GetNamespace(), o.GetName()}
 }
 
+// object is the key for others to read, without the version of its kind.
+func (k key) object() Object {
+	return Object{GroupVersionKind: schema.GroupVersionKind{Group: k.group, Kind: k.kind}, Namespace: k.namespace, Name: k.name}
+}
+
 // String names the object as people do.
 func (k key) String() string {
 	if k.namespace == "" {

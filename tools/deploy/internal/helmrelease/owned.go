@@ -25,7 +25,8 @@ func (p *Plan) once(list []object) {
 
 const onceNext = "take the object out of one of the templates, or give it a name of its own there"
 
-// owned finds objects that are another release's, or nobody's.
+// owned finds objects that are another release's, or nobody's, and notes those
+// that were taken over.
 func (p *Plan) owned(changes []change, olds [][]object) {
 	before := map[key]bool{}
 	for _, old := range olds {
@@ -36,6 +37,9 @@ func (p *Plan) owned(changes []change, olds [][]object) {
 	for _, ch := range changes {
 		if ch.live == nil {
 			continue
+		}
+		if !before[ch.key()] && !ch.shared {
+			p.takesOver = append(p.takesOver, ch.key().object())
 		}
 		owner := ownerOf(ch.live)
 		f := Problem{Class: ClassOwner, Source: ch.source, Object: ch.key().String(), Message: "it belongs to release " + owner,

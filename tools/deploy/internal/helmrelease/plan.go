@@ -39,6 +39,7 @@ type Plan struct {
 	crds      []change
 	changes   []change
 	hooks     []change
+	takesOver []Object
 	unmade    bool         // the release's namespace is not there yet
 	barred    map[key]bool // what a service may not bring, and nobody need try
 	masker    *mask.Masker

@@ -28,16 +28,19 @@ func (p *Plan) Brings() []Object {
 		if ch.action == Delete || ch.action == Keep || ch.unknown || ch.GetName() == "" {
 			continue
 		}
-		k := ch.key()
-		one := Object{Namespace: k.namespace, Name: k.name}
-		one.Group, one.Kind = k.group, k.kind
-		out = append(out, one)
+		out = append(out, ch.key().object())
 	}
 	return out
 }
 
+// TakesOver are the objects that are live and that no manifest of the release
+// had until now.
+func (p *Plan) TakesOver() []Object { return p.takesOver }
+
+func (o Object) key() key { return key{o.Group, o.Kind, o.Namespace, o.Name} }
+
 // String names the object as people do.
-func (o Object) String() string { return key{o.Group, o.Kind, o.Namespace, o.Name}.String() }
+func (o Object) String() string { return o.key().String() }
 
 // Objects are the objects that the release consists of, as a look takes them.
 func (p *Plan) Objects() []*unstructured.Unstructured {

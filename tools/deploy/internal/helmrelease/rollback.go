@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"helm.sh/helm/v3/pkg/action"
 )
 
-// Rollback puts a release back to a revision and waits until it is ready.
-func (c *Client) Rollback(ctx context.Context, namespace, name string, to int, w Wait) (Outcome, error) {
+// Rollback puts a release back to a revision and waits until it is ready. It
+// takes none of the spared objects away, which that revision may not have.
+func (c *Client) Rollback(ctx context.Context, namespace, name string, to int, w Wait, spare ...Object) (Outcome, error) {
 	cfg, own, err := c.helm(ctx, namespace, name, w)
 	if err != nil {
 		return Outcome{}, err
@@ -20,6 +22,11 @@ func (c *Client) Rollback(ctx context.Context, namespace, name string, to int, w
 	}
 	if err != nil {
 		return Outcome{}, err
+	}
+	for i := range own.before {
+		own.before[i] = slices.DeleteFunc(own.before[i], func(o object) bool {
+			return slices.ContainsFunc(spare, func(s Object) bool { return s.key() == o.key() })
+		})
 	}
 	r := action.NewRollback(cfg)
 	r.Version, r.MaxHistory = to, maxHistory
