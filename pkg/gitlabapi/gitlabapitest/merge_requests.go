@@ -323,7 +323,7 @@ func (c *call) putMergeRequest(mr *mergeRequest) *failure {
 		return f
 	}
 	if target := text(c.read, "target_branch"); target != "" && target != mr.Target {
-		mr.Target, mr.Status = target, "unchecked"
+		mr.Target, mr.Status, mr.AutoMergeBy = target, "unchecked", 0 // the wish was for the other target
 	}
 	switch event {
 	case "close":
