@@ -60,6 +60,7 @@ func (s *Server) recheck(mr *mergeRequest) {
 		return
 	}
 	mr.Status = "checking"
+	mr.check++
 	copied := *mr
 	target, source := s.st.Projects[mr.Project], s.st.Projects[mr.SourceProject]
 	s.work.Add(1)
@@ -69,7 +70,7 @@ func (s *Server) recheck(mr *mergeRequest) {
 		changes := s.changedFiles(target, base, copied.SHA)
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if mr.Status == "checking" && mr.SHA == copied.SHA {
+		if mr.Status == "checking" && mr.check == copied.check { // an older one would say what was of another head or target
 			mr.Status, mr.BaseSHA, mr.Changes = status, base, changes
 			if mr.PreparedAt == nil {
 				mr.PreparedAt = ptr(s.now())

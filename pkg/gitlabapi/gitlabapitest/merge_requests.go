@@ -39,6 +39,7 @@ type mergeRequest struct {
 	MergedAt      *time.Time `json:"merged_at"`
 	ClosedAt      *time.Time `json:"closed_at"`
 	PreparedAt    *time.Time `json:"prepared_at"`
+	check         int        // the number of the last check, whose result alone counts
 }
 
 type approved struct {
