@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 )
@@ -52,13 +53,19 @@ type gitFailure struct {
 // admitGit decides about a git request; the caller holds the lock.
 func (s *Server) admitGit(r *http.Request, p *project, write bool) (gitCaller, *gitFailure) {
 	denied := &gitFailure{http.StatusUnauthorized, "HTTP Basic: Access denied."}
-	gone := &gitFailure{http.StatusNotFound, "The project you were looking for could not be found or you don't have permission to view it."}
+	gone := projectGone()
 	name, password, given := r.BasicAuth()
 	switch {
-	case !given && p != nil && p.Public && !write, name == includeUser && same(password, s.include) && !write && p != nil:
+	case !given && p != nil && p.Public && !write:
 		return gitCaller{}, nil
 	case !given:
 		return gitCaller{}, denied
+	case strings.HasPrefix(name, includeUser):
+		by, err := strconv.ParseInt(strings.TrimPrefix(name, includeUser), 10, 64)
+		if err != nil || write || !same(password, s.includePassword(by)) {
+			return gitCaller{}, denied
+		}
+		return gitCaller{}, s.mayFetch(p, s.user(by))
 	case name == "gitlab-ci-token":
 		j := s.jobOf(password)
 		if j == nil {
@@ -73,19 +80,32 @@ func (s *Server) admitGit(r *http.Request, p *project, write bool) (gitCaller, *
 	if f != nil || !who.token.mayGit(write) {
 		return gitCaller{}, denied
 	}
-	if p == nil {
-		return gitCaller{}, gone
+	refusal := s.mayFetch(p, *who.user)
+	if refusal != nil && (!write || refusal.code == http.StatusNotFound) {
+		return gitCaller{}, refusal
 	}
 	u := s.in(p, *who.user)
-	switch {
-	case !p.Public && !u.atLeast(guest):
-		return gitCaller{}, gone
-	case !p.Public && !write && !u.atLeast(reporter):
-		return gitCaller{}, &gitFailure{http.StatusForbidden, "You are not allowed to download code from this project."}
-	case write && !u.atLeast(developer):
+	if write && !u.atLeast(developer) {
 		return gitCaller{}, &gitFailure{http.StatusForbidden, "You are not allowed to push code to this project."}
 	}
 	return gitCaller{user: u}, nil
+}
+
+func projectGone() *gitFailure {
+	return &gitFailure{http.StatusNotFound, "The project you were looking for could not be found or you don't have permission to view it."}
+}
+
+// mayFetch says what keeps a person from a project's commits, if something does; the caller holds the lock.
+func (s *Server) mayFetch(p *project, u user) *gitFailure {
+	switch {
+	case p == nil:
+		return projectGone()
+	case p.Public, s.in(p, u).atLeast(reporter):
+		return nil
+	case s.in(p, u).atLeast(guest):
+		return &gitFailure{http.StatusForbidden, "You are not allowed to download code from this project."}
+	}
+	return projectGone()
 }
 
 // admitJob decides about a job's git request: it reads where it is let in, and pushes to its own project at the most.

@@ -60,6 +60,7 @@ func (s *Server) recheck(mr *mergeRequest) {
 		return
 	}
 	mr.Status = "checking"
+	mr.check++
 	copied := *mr
 	target, source := s.st.Projects[mr.Project], s.st.Projects[mr.SourceProject]
 	s.work.Add(1)
@@ -69,7 +70,7 @@ func (s *Server) recheck(mr *mergeRequest) {
 		changes := s.changedFiles(target, base, copied.SHA)
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if mr.Status == "checking" && mr.SHA == copied.SHA {
+		if mr.Status == "checking" && mr.check == copied.check { // an older one would say what was of another head or target
 			mr.Status, mr.BaseSHA, mr.Changes = status, base, changes
 			if mr.PreparedAt == nil {
 				mr.PreparedAt = ptr(s.now())
@@ -131,6 +132,7 @@ func (s *Server) mergeTree(ctx context.Context, p *project, into, head string) (
 var (
 	errNotOpen   = errors.New("the request is not open any more")
 	errHeadMoved = errors.New("the head of the source branch has moved")
+	errBlocked   = errors.New("something is in the way of the merge by now")
 )
 
 // mergeWish is how a request is to be merged, with the head that was checked.
@@ -166,6 +168,7 @@ func (c *call) mergeNow() *failure {
 	if (truth(p, "auto_merge") || truth(p, "merge_when_pipeline_succeeds")) && pl != nil && !ended(pl.Status) {
 		mr.AutoMergeBy, mr.Squash, mr.RemoveSource, mr.UpdatedAt = wish.by.ID, wish.squash, wish.removesSource, c.s.now()
 		body := c.s.mergeRequestDetails(c, mr)
+		c.s.save()
 		c.s.mu.Unlock()
 		return c.answer(body)
 	}
@@ -174,7 +177,7 @@ func (c *call) mergeNow() *failure {
 	c.s.mu.Lock()
 	defer c.s.mu.Unlock()
 	switch {
-	case errors.Is(err, errNotOpen):
+	case errors.Is(err, errNotOpen), errors.Is(err, errBlocked):
 		return failNotNow()
 	case errors.Is(err, errHeadMoved):
 		return failOtherHead(mr)
@@ -216,8 +219,8 @@ func (c *call) cancelAutoMerge(mr *mergeRequest) *failure {
 	return c.made(c.s.mergeRequestDetails(c, mr))
 }
 
-// mergeWhatMay merges the requests that waited for a pipeline, or lets them go where it failed; the caller holds the
-// lock.
+// mergeWhatMay merges the requests that waited for a pipeline, or lets them go where it failed or where something
+// else is in the way by now; the caller holds the lock.
 func (s *Server) mergeWhatMay(pl *pipeline) {
 	if !ended(pl.Status) || s.closed {
 		return
@@ -235,7 +238,7 @@ func (s *Server) mergeWhatMay(pl *pipeline) {
 		s.work.Add(1)
 		go func() {
 			defer s.work.Done()
-			_ = s.merge(mr, wish) // it stays open where the target has moved against it, as on GitLab
+			_ = s.merge(mr, wish) // it stays open where the target has moved against it, as on GitLab, or what was checked holds no more
 			s.mu.Lock()
 			s.changed()
 			s.mu.Unlock()
@@ -264,6 +267,25 @@ func (s *Server) merge(mr *mergeRequest, wish mergeWish) error {
 	return nil
 }
 
+// stillMay says what keeps a request from being merged that was to be: approvals, the title and the rights of who
+// wished it may have changed since. That its target has moved is no reason: the merge itself finds the conflicts, as
+// GitLab checks again before it merges. The caller holds the lock.
+func (s *Server) stillMay(mr mergeRequest, wish mergeWish) error {
+	if mr.Status == "unchecked" || mr.Status == "checking" {
+		mr.Status = "can_be_merged"
+	}
+	p := s.st.Projects[mr.Project]
+	switch {
+	case mr.State != "opened":
+		return errNotOpen
+	case mr.SHA != wish.sha:
+		return errHeadMoved
+	case s.detailedStatus(&mr) != "mergeable", !p.mayMerge(s.in(p, s.user(wish.by.ID)), mr.Target):
+		return errBlocked
+	}
+	return nil
+}
+
 // mergeInTurn writes the merge and that it was made. It returns the request as it was merged, and where its target
 // was and is.
 func (s *Server) mergeInTurn(p *project, mr *mergeRequest, wish mergeWish) (copied mergeRequest, before, after string, err error) {
@@ -272,12 +294,10 @@ func (s *Server) mergeInTurn(p *project, mr *mergeRequest, wish mergeWish) (copi
 	defer lock.Unlock()
 	s.mu.Lock()
 	copied = *mr
+	err = s.stillMay(copied, wish)
 	s.mu.Unlock()
-	switch {
-	case copied.State != "opened":
-		return copied, "", "", errNotOpen
-	case copied.SHA != wish.sha:
-		return copied, "", "", errHeadMoved
+	if err != nil {
+		return copied, "", "", err
 	}
 	before, after, squashed, err := s.mergeCommits(p, &copied, wish)
 	if err != nil {

@@ -39,6 +39,7 @@ type mergeRequest struct {
 	MergedAt      *time.Time `json:"merged_at"`
 	ClosedAt      *time.Time `json:"closed_at"`
 	PreparedAt    *time.Time `json:"prepared_at"`
+	check         int        // the number of the last check, whose result alone counts
 }
 
 type approved struct {
@@ -323,7 +324,7 @@ func (c *call) putMergeRequest(mr *mergeRequest) *failure {
 		return f
 	}
 	if target := text(c.read, "target_branch"); target != "" && target != mr.Target {
-		mr.Target, mr.Status = target, "unchecked"
+		mr.Target, mr.Status, mr.AutoMergeBy = target, "unchecked", 0 // the wish was for the other target
 	}
 	switch event {
 	case "close":

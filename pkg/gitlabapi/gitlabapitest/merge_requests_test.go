@@ -111,6 +111,33 @@ func TestMergeRequestConflictsAndGoesStale(t *testing.T) {
 	refused(t, "a merge of a conflict", resp, err, 422, "Branch cannot be merged")
 }
 
+// A check that began before the target was changed says nothing of the new target, also where it ends first.
+func TestStaleCheckCountsForNothing(t *testing.T) {
+	i := start(t)
+	i.push("nsflow/environments", map[string]string{"a": "one\n"})
+	rita, str := i.as(releaseToken), gitlab.Ptr[string]
+	i.branchWith(rita, 43, "gone", "a", "two\n")
+	i.control("PUT", "merge_checks", map[string]bool{"held": true})
+	var requests []*gitlab.MergeRequest
+	for _, branch := range []string{"one", "two", "three", "four"} { // which check ends first is a matter of luck
+		i.branchWith(rita, 43, branch, branch, "new\n")
+		requests = append(requests, must[*gitlab.MergeRequest](t)(rita.MergeRequests.CreateMergeRequest(43, &gitlab.CreateMergeRequestOptions{SourceBranch: &branch, TargetBranch: str("gone"), Title: str("Change")})))
+	}
+	if _, err := rita.Branches.DeleteBranch(43, "gone"); err != nil { // so that the first checks have less to do
+		t.Fatal(err)
+	}
+	for _, mr := range requests {
+		must[*gitlab.MergeRequest](t)(rita.MergeRequests.UpdateMergeRequest(43, mr.IID, &gitlab.UpdateMergeRequestOptions{TargetBranch: str("main")}))
+		must[*gitlab.MergeRequest](t)(rita.MergeRequests.GetMergeRequest(43, mr.IID, nil)) // begins the second check
+	}
+	i.control("PUT", "merge_checks", map[string]bool{"held": false})
+	for _, mr := range requests {
+		if got := i.mergeable(43, mr.IID); got != "mergeable" {
+			t.Errorf("!%d is %s", mr.IID, got)
+		}
+	}
+}
+
 func TestApprovalsOfMergeRequests(t *testing.T) {
 	i := start(t)
 	i.push("nsflow/environments", map[string]string{"a": "one\n"})

@@ -1,6 +1,7 @@
 package gitlabapitest
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -302,4 +303,39 @@ show: {script: ["echo target $[[ inputs.environment ]] $[[ inputs.count ]]"]}
 	if err != nil || bad.Status != "failed" || !strings.Contains(bad.YamlErrors, "moon") {
 		t.Errorf("%v %+v", err, bad)
 	}
+}
+
+// A pipeline includes what its user may read, and no more: whether a project is hidden or is not there, it is not told.
+func TestIncludesAreOfReadableProjects(t *testing.T) {
+	i := startWithRunner(t)
+	i.push("nsflow/platform", map[string]string{"private.yml": "private: {script: ['true']}\n"})
+	level := func(n int64) { // of dora, in the project that is included
+		i.mu.Lock()
+		defer i.mu.Unlock()
+		i.st.Projects[42].Members[7] = int(n)
+	}
+	config := "include: [{project: %s, file: private.yml}]\nown: {script: ['true']}\n"
+	refuses := func(who, project string) {
+		t.Helper()
+		pl := must[*gitlab.Pipeline](t)(i.client.Pipelines.GetPipeline(77, i.latest(77).ID))
+		want := "Project `" + project + "` not found or access denied! Make sure any includes in the pipeline configuration are correctly defined."
+		if pl.Status != "failed" || pl.YamlErrors != want {
+			t.Errorf("%s: the pipeline is %s: %s", who, pl.Status, pl.YamlErrors)
+		}
+	}
+	dir := i.commitFiles("nsflow/orders", map[string]string{".gitlab-ci.yml": fmt.Sprintf(config, "nsflow/platform")})
+	as := i.url("nsflow/orders", "dora", developerToken)
+	for n, who := range map[int64]string{0: "a stranger", guest: "a guest"} {
+		level(n)
+		mustGit(t, dir, "push", "--quiet", as, "HEAD:refs/heads/of-"+strings.ReplaceAll(who, " ", "-"))
+		refuses(who, "nsflow/platform")
+	}
+	level(reporter)
+	mustGit(t, dir, "push", "--quiet", as, "HEAD:refs/heads/of-a-reporter")
+	if jobs := i.jobs(77, i.latest(77).ID); jobs["private"] == nil || jobs["own"] == nil {
+		t.Errorf("a reporter's pipeline has the jobs %v", jobs)
+	}
+	i.add(dir, map[string]string{".gitlab-ci.yml": fmt.Sprintf(config, "nsflow/none")}, "another project")
+	mustGit(t, dir, "push", "--quiet", as, "HEAD:refs/heads/of-nothing")
+	refuses("a project that is not there", "nsflow/none")
 }

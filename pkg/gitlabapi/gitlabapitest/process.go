@@ -6,6 +6,9 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // stat reads the fields of /proc/PID/stat after the command name: state first, then the parent and the group.
@@ -26,6 +29,17 @@ func startTime(pid int) string {
 		return ""
 	}
 	return f[19]
+}
+
+// age is how long ago a process with that start time began. The instance's clock does not count here: it can be moved.
+func age(start string) time.Duration {
+	var sinceBoot unix.Timespec
+	ticks, err := strconv.ParseInt(start, 10, 64)
+	if err != nil || unix.ClockGettime(unix.CLOCK_BOOTTIME, &sinceBoot) != nil {
+		return 0
+	}
+	const tick = time.Second / 100 // USER_HZ, in which the kernel counts for all of /proc
+	return time.Duration(sinceBoot.Nano()) - time.Duration(ticks)*tick
 }
 
 // groupLives says whether any process of a group is left that is more than a zombie: in a container nobody may reap

@@ -3,7 +3,10 @@ package gitlabapitest
 import (
 	"bytes"
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -26,7 +29,8 @@ const (
 	validated   = "--no-json-schema-validation"
 	configFile  = stateDir + "/pipeline.yml"
 	settingFile = stateDir + "/variables.yml"
-	includeUser = "gitlab-ci-include"
+	// includeUser begins the login for includes, which ends with the id of the pipeline's user.
+	includeUser = "gitlab-ci-include-"
 )
 
 // invalid is a configuration that GitLab would refuse; its messages are shown to the user.
@@ -100,16 +104,16 @@ func (s *Server) resolveConfig(ctx context.Context, q request, dir string, varia
 	if err := writeVariables(dir, settings); err != nil {
 		return nil, err
 	}
-	list, err := s.list(ctx, dir, configFile, variables, "--fetch-includes")
+	list, err := s.list(ctx, q.user, dir, configFile, variables, "--fetch-includes")
 	if err != nil {
-		return nil, err
+		return nil, s.ofInclude(err, q.user)
 	}
-	preview, err := s.ciLocal(ctx, dir, configFile, variables, "--preview", validated)
+	preview, err := s.ciLocal(ctx, q.user, dir, configFile, variables, "--preview", validated)
 	if err != nil {
 		return nil, err
 	}
 	preview = after(preview, "---")
-	if run, err := s.workflowRuns(ctx, dir, preview, variables); err != nil {
+	if run, err := s.workflowRuns(ctx, q.user, dir, preview, variables); err != nil {
 		return nil, err
 	} else if !run {
 		return nil, invalid{"Pipeline filtered out by workflow rules."}
@@ -142,8 +146,8 @@ func writeVariables(dir string, settings map[string]string) error {
 	return nil
 }
 
-func (s *Server) list(ctx context.Context, dir, file string, variables map[string]string, more ...string) ([]listed, error) {
-	out, err := s.ciLocal(ctx, dir, file, variables, append(more, "--list-json")...)
+func (s *Server) list(ctx context.Context, by int64, dir, file string, variables map[string]string, more ...string) ([]listed, error) {
+	out, err := s.ciLocal(ctx, by, dir, file, variables, append(more, "--list-json")...)
 	if err != nil {
 		return nil, err
 	}
@@ -159,7 +163,7 @@ func (s *Server) list(ctx context.Context, dir, file string, variables map[strin
 
 // workflowRuns decides workflow:rules, which gitlab-ci-local reads for their variables only, by asking it about a
 // job that has the same rules.
-func (s *Server) workflowRuns(ctx context.Context, dir string, preview []byte, variables map[string]string) (bool, error) {
+func (s *Server) workflowRuns(ctx context.Context, by int64, dir string, preview []byte, variables map[string]string) (bool, error) {
 	var merged map[string]any
 	if err := yaml.Unmarshal(preview, &merged); err != nil {
 		return false, fmt.Errorf("reading the expanded configuration: %w", err)
@@ -192,7 +196,7 @@ func (s *Server) workflowRuns(ctx context.Context, dir string, preview []byte, v
 	if err := os.WriteFile(filepath.Join(dir, stateDir, "workflow.yml"), data, 0o600); err != nil {
 		return false, fmt.Errorf("writing the workflow rules: %w", err)
 	}
-	list, err := s.list(ctx, dir, stateDir+"/workflow.yml", variables, validated)
+	list, err := s.list(ctx, by, dir, stateDir+"/workflow.yml", variables, validated)
 	return err == nil && len(list) == 1 && list[0].When != "never", err
 }
 
@@ -223,11 +227,38 @@ func (s *Server) ciLocalArgs(file string, variables map[string]string, more ...s
 	return args
 }
 
-// ciLocal asks gitlab-ci-local about a configuration. A failure is the configuration's, with its words.
-func (s *Server) ciLocal(ctx context.Context, dir, file string, variables map[string]string, more ...string) ([]byte, error) {
+// includePassword is what the pipelines of a user fetch their includes with. It opens what the user may read.
+func (s *Server) includePassword(by int64) string {
+	mac := hmac.New(sha256.New, []byte(s.include))
+	_, _ = mac.Write([]byte(id(by)))
+	return hex.EncodeToString(mac.Sum(nil))
+}
+
+// ofInclude puts it in GitLab's words that there is no such project as an include names, or none that the pipeline's
+// user may read: GitLab does not say which. Every other error stays what it is.
+func (s *Server) ofInclude(err error, by int64) error {
+	var bad invalid
+	if !errors.As(err, &bad) {
+		return err
+	}
+	named := regexp.MustCompile(`Project include could not be fetched { project: (.+?), ref: `).FindStringSubmatch(bad.Error())
+	if named == nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.mayFetch(s.projectByPath(named[1]), s.user(by)) == nil {
+		return err
+	}
+	return invalid{"Project `" + named[1] + "` not found or access denied! Make sure any includes in the pipeline configuration are correctly defined."}
+}
+
+// ciLocal asks gitlab-ci-local about a configuration of a user's pipeline. A failure is the configuration's, with its
+// words.
+func (s *Server) ciLocal(ctx context.Context, by int64, dir, file string, variables map[string]string, more ...string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, s.cfg.Runner.Command[0], s.ciLocalArgs(file, variables, more...)...)
 	cmd.Dir = dir
-	login := base64.StdEncoding.EncodeToString([]byte(includeUser + ":" + s.include))
+	login := base64.StdEncoding.EncodeToString([]byte(includeUser + id(by) + ":" + s.includePassword(by)))
 	cmd.Env = append(append(s.cfg.jobEnviron(), plainGit()...), "NODE_COMPILE_CACHE="+s.path("node"),
 		"GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=http."+s.cfg.Endpoint+"/.extraHeader", "GIT_CONFIG_VALUE_0=Authorization: Basic "+login)
 	var out, errs bytes.Buffer

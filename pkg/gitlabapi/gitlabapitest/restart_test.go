@@ -219,6 +219,33 @@ func TestRestartSettlesRunningJobs(t *testing.T) {
 	}
 }
 
+// What a job was told to do, and the time it has, outlive the server: a cancelled job that does not listen is killed
+// by the next one, and the timeout of a job goes on.
+func TestRestartEndsJobsThatShould(t *testing.T) {
+	needRunner(t)
+	config := testConfig(t, t.TempDir())
+	// The runner does not listen either: of one that ends by itself, the next server only has to clear up.
+	config.Runner.Command = append([]string{"sh", "-c", `trap "" TERM; "$@" || sleep 1000`, "sh"}, config.Runner.Command...)
+	dir := t.TempDir()
+	deaf, late := filepath.Join(dir, "deaf"), filepath.Join(dir, "late")
+	first := serveElsewhere(t, config)
+	first.push("nsflow/orders", map[string]string{".gitlab-ci.yml": "deaf: {script: [\"trap '' TERM; echo $$ > " + deaf + "; sleep 1000\"]}\nlate: {timeout: 15 seconds, script: ['echo $$ > " + late + "', 'sleep 1000']}\n"})
+	pl := first.latest(77)
+	first.waitFor(deaf)
+	first.waitFor(late)
+	must[*gitlab.Job](t)(first.client.Jobs.CancelJob(77, first.jobs(77, pl.ID)["deaf"].ID, nil))
+	first.stop()
+	second := serve(t, config, listen(t))
+	second.follow(pl.ID, nil)
+	jobs := second.jobs(77, pl.ID)
+	if jobs["deaf"].Status != "canceled" {
+		t.Errorf("the cancelled job is %s", jobs["deaf"].Status)
+	}
+	if jobs["late"].Status != "failed" || jobs["late"].FailureReason != "job_execution_timeout" {
+		t.Errorf("the job whose time is up is %s: %s", jobs["late"].Status, jobs["late"].FailureReason)
+	}
+}
+
 func TestResourceGroupsTakeTurns(t *testing.T) {
 	i := startWithRunner(t)
 	log := filepath.Join(t.TempDir(), "log")

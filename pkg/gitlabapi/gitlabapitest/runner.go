@@ -182,15 +182,19 @@ func (s *Server) execute(r *run, a attempt) error {
 	if err != nil || !started {
 		return err
 	}
-	timer := time.AfterFunc(j.Definition.timeout(), func() {
+	defer s.endAfter(r, j.Definition.timeout()).Stop()
+	_ = cmd.Wait() // its exit status says nothing: the spool does
+	s.reap(ctx, r)
+	return nil
+}
+
+// endAfter ends a job when its time is up.
+func (s *Server) endAfter(r *run, left time.Duration) *time.Timer {
+	return time.AfterFunc(left, func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		r.end("job_execution_timeout")
 	})
-	defer timer.Stop()
-	_ = cmd.Wait() // its exit status says nothing: the spool does
-	s.reap(ctx, r)
-	return nil
 }
 
 // reap waits until nothing of the job is left: after a cancellation with patience, otherwise at once.
@@ -330,8 +334,12 @@ func (s *Server) adopt() {
 			_ = json.Unmarshal(data, &r.secrets)
 		}
 		alive := j.PID != 0 && startTime(j.PID) == j.PIDStart
-		if j.Status == "canceling" {
-			r.reason = "canceled"
+		switch {
+		case j.Status != "canceling":
+		case alive:
+			r.end("canceled") // again: the time to clean up, and the end after it, were the last server's
+		default:
+			r.reason = "canceled" // the number of its group may be another's by now
 		}
 		s.running[j.ID] = r
 		frozen := *j
@@ -341,6 +349,7 @@ func (s *Server) adopt() {
 			defer s.work.Done()
 			var err error
 			if alive {
+				defer s.endAfter(r, frozen.Definition.timeout()-age(frozen.PIDStart)).Stop()
 				s.watch(r, frozen.PIDStart)
 				s.reap(s.ctx, r)
 			} else if frozen.PID == 0 {

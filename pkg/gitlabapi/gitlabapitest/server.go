@@ -19,7 +19,7 @@ type Server struct {
 	cfg     Config
 	key     *rsa.PrivateKey
 	keyID   string
-	include string // the password by which pipelines fetch their includes
+	include string // the secret behind the passwords by which pipelines fetch their includes
 	handler http.Handler
 	ctx     context.Context
 	stop    context.CancelFunc
