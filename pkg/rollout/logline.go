@@ -110,10 +110,8 @@ func meaning(lines []string) string {
 		}
 		return began(lines, i)
 	}
-	for i := len(lines) - 1; i >= 0; i-- {
-		if l := strings.TrimSpace(lines[i]); l != "" && !trace().MatchString(lines[i]) {
-			return structured(l)
-		}
+	if line := complaint(lines); line != "" {
+		return structured(line)
 	}
 	for i := len(lines) - 1; i >= 0; i-- {
 		if l := strings.TrimSpace(lines[i]); l != "" {
@@ -121,6 +119,37 @@ func meaning(lines []string) string {
 		}
 	}
 	return ""
+}
+
+// complains finds lines that tell of trouble.
+var complains = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?i)\b(?:fatal|errors?|fail(?:ed|ure|s)?|cannot|can't|could not|unable|invalid|missing|not set|refused|denied|no such|not found|exception|panic)\b`)
+})
+
+// lastWords is how near its end a log is looked through for a line that
+// complains: stdout and stderr are joined in no certain order.
+const lastWords = 5
+
+// complaint is the last line that is no part of a trace, or that which
+// complains among the last few where the last one does not.
+func complaint(lines []string) (last string) {
+	seen := 0
+	for _, line := range slices.Backward(lines) {
+		l := strings.TrimSpace(line)
+		if l == "" || trace().MatchString(line) {
+			continue
+		}
+		if complains().MatchString(l) {
+			return l
+		}
+		if last == "" {
+			last = l
+		}
+		if seen++; seen == lastWords {
+			break
+		}
+	}
+	return last
 }
 
 // began is what a trace that begins at a line says. Java's cause comes last

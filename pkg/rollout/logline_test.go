@@ -20,6 +20,8 @@ func TestMeaning(t *testing.T) {
 		"json":           {`{"level":"info","msg":"up"}` + "\n" + `{"level":"error","msg":"migrating","err":"locked"}` + "\n", "migrating: locked"},
 		"carriage":       {"one\r\ntwo\r\n", "two"},
 		"nothing":        {"\n\n", ""},
+		"streams joined": {"opening the database: no licence is set: cannot start\norders is starting\n", "opening the database: no licence is set: cannot start"},
+		"long ago":       {"error: retrying\n1\n2\n3\n4\n5\ndone\n", "done"},
 		"only a trace":   {"\tat a.b(c)\n", "at a.b(c)"},
 		"not quite json": {"{nothing\n", "{nothing"},
 	} {

@@ -48,10 +48,12 @@ func push(t *testing.T, label string) string {
 func pushFor(t *testing.T, label, architecture string) string {
 	t.Helper()
 	repository := sandboxtest.Open(t).Registry.Address + "/tests/failing"
-	image, err := failing(label, architecture)
+	one, err := failing(label, architecture)
 	if err != nil {
 		t.Fatal(err)
 	}
+	// Only in an index is a platform looked at.
+	image := mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: one, Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: architecture}}})
 	digest, err := image.Digest()
 	if err != nil {
 		t.Fatal(err)
@@ -60,7 +62,7 @@ func pushFor(t *testing.T, label, architecture string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := remote.Write(ref, image, remote.WithContext(t.Context())); err != nil {
+	if err := remote.WriteIndex(ref, image, remote.WithContext(t.Context())); err != nil {
 		t.Fatal(err)
 	}
 	return ref.String()

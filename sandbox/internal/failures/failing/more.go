@@ -111,7 +111,8 @@ func registry(address, upstream string) error {
 		case name == "flaky" && asked.Add(1) <= 2:
 			w.WriteHeader(http.StatusServiceUnavailable)
 		case name == "flaky":
-			r.URL.Path, r.Host = "/v2/tests/failing/"+rest, upstream
+			_, what, _ := strings.Cut(rest, "/") // after the name of the repository
+			r.URL.Path, r.Host = "/v2/tests/failing/"+what, upstream
 			proxy.ServeHTTP(w, r)
 		case err != nil:
 			w.WriteHeader(http.StatusOK) // the API's root

@@ -134,11 +134,11 @@ func (j *job) handBack(ctx context.Context, held *lease.Lease) error {
 		held.Abandon() // whose it was must not be forgotten: the next run repairs it
 		return nil
 	}
-	if err != nil {
+	if err != nil && (j.looked || held.Former != nil) {
 		held.Abandon() // the next run finds our name on it
 		return tool.Exit(tool.Broken, fmt.Errorf("leaving release %q in order: %w", r.Name, err))
 	}
-	if ctx.Err() != nil {
+	if ctx.Err() != nil && err == nil {
 		j.deps.Run.Log.Printf("%s: cancelled; %s", r.Name, describe(state))
 	}
 	if err := held.Release(end); err != nil {
