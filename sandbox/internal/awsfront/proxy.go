@@ -22,7 +22,13 @@ type callKey struct{}
 
 // passOn sends the call to moto, into its target account.
 func (f *Front) passOn(c *call) {
-	f.motoProxy.ServeHTTP(c.w, c.r.WithContext(context.WithValue(c.r.Context(), callKey{}, c)))
+	ctx := c.r.Context()
+	if f.outlives(c) {
+		var done context.CancelFunc
+		ctx, done = detached(ctx)
+		defer done()
+	}
+	f.motoProxy.ServeHTTP(c.w, c.r.WithContext(context.WithValue(ctx, callKey{}, c)))
 }
 
 func (f *Front) passToGateway(c *call) {
