@@ -19,8 +19,8 @@ import (
 func (f *Front) bucketGuard(c *call, bucket string) (g guard, owner string, refused *apiError) {
 	var text string
 	f.store.read(func(d *data) { text, owner = d.Policies[bucket], d.Buckets[bucket] })
-	if owner == "" && f.ofGateway(bucket) { // made behind the front's back
-		owner = c.caller.Account
+	if f.ofGateway(bucket) {
+		text, owner = f.cfg.Gateway.Policy, f.cfg.Gateway.Account
 	}
 	g.foreign = owner != "" && owner != c.caller.Account
 	if text != "" {

@@ -31,14 +31,6 @@ func (f *Front) passOn(c *call) {
 	f.motoProxy.ServeHTTP(c.w, c.r.WithContext(context.WithValue(ctx, callKey{}, c)))
 }
 
-func (f *Front) passToGateway(c *call) {
-	if strings.HasPrefix(c.r.Header.Get(hashHeader), "STREAMING-AWS4") {
-		c.fail(refuse(http.StatusNotImplemented, "NotImplemented", "uploads signed chunk by chunk cannot be passed on to the gateway"))
-		return
-	}
-	f.gateway.ServeHTTP(c.w, c.r.WithContext(context.WithValue(c.r.Context(), callKey{}, c)))
-}
-
 // hide turns the absence of an object into a refusal, for those who may not
 // list the bucket.
 func hide(resp *http.Response) error {
