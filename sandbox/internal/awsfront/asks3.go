@@ -4,8 +4,9 @@ import (
 	"bytes"
 	"encoding/xml"
 	"io"
+	"maps"
 	"net/http"
-	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -13,16 +14,15 @@ import (
 	s3types "github.com/aws/aws-sdk-go-v2/service/s3/types"
 )
 
-// bucketGuard is the policy of a bucket, as seen by the caller. A bucket of
-// which no creation was seen (there is none, or it is the gateway's) counts as
-// the caller's own.
+// bucketGuard is the policy of a bucket, as seen by the caller, and its owner:
+// "" for a bucket of which no creation was seen, which there is not.
 func (f *Front) bucketGuard(c *call, bucket string) (g guard, owner string, refused *apiError) {
 	var text string
 	f.store.read(func(d *data) { text, owner = d.Policies[bucket], d.Buckets[bucket] })
-	if owner == "" {
-		owner = c.caller.Account
+	if f.ofGateway(bucket) {
+		text, owner = f.cfg.Gateway.Policy, f.cfg.Gateway.Account
 	}
-	g.foreign = owner != c.caller.Account
+	g.foreign = owner != "" && owner != c.caller.Account
 	if text != "" {
 		var err error
 		if g.policy, err = parsePolicy(text); err != nil {
@@ -32,25 +32,63 @@ func (f *Front) bucketGuard(c *call, bucket string) (g guard, owner string, refu
 	return g, owner, nil
 }
 
+// noSuchBucket is what those are told who have the right: S3 refuses the
+// others, and does not say that there is none.
+func noSuchBucket() *apiError {
+	return refuse(http.StatusNotFound, "NoSuchBucket", "The specified bucket does not exist")
+}
+
 // s3Asks lists the rights that a call of S3 needs: its own, those that its
 // headers and its version add, and, where S3 encrypts with a key, that key's.
 func (f *Front) s3Asks(c *call) ([]ask, *apiError) {
 	bucket, key, _ := strings.Cut(strings.TrimPrefix(c.r.URL.Path, "/"), "/")
-	if c.action == "ListBuckets" {
+	switch c.action {
+	case "ListBuckets":
 		return []ask{{action: "s3:ListAllMyBuckets", resource: "*"}}, nil
+	case "CreateBucket":
+		return createBucketAsks(c, bucket), nil
 	}
 	g, owner, refused := f.bucketGuard(c, bucket)
 	if refused != nil {
 		return nil, refused
 	}
-	if want := c.r.Header.Get("X-Amz-Expected-Bucket-Owner"); want != "" && want != owner && c.action != "CreateBucket" {
+	if want := c.r.Header.Get("X-Amz-Expected-Bucket-Owner"); want != "" && owner != "" && want != owner {
 		return nil, refuse(http.StatusForbidden, "AccessDenied", "Access Denied")
 	}
-	if c.action != "CreateBucket" { // which must hear that the name is another's
-		c.target = owner
+	out, refused := bucketAsks(c, bucket, key, g)
+	if refused != nil {
+		return nil, refused
 	}
+	if owner == "" {
+		out[0].unusable = noSuchBucket()
+		return out, nil
+	}
+	c.target = owner
+	source, refused := f.copyAsks(c)
+	if refused != nil {
+		return nil, refused
+	}
+	keyed, refused := f.objectKeyAsks(c, bucket, owner)
+	return slices.Concat(out, source, keyed), refused
+}
+
+// createBucketAsks asks the caller's own policies alone. S3 says itself that
+// the name is another's.
+func createBucketAsks(c *call, bucket string) []ask {
+	out := []ask{{action: "s3:CreateBucket", resource: "arn:aws:s3:::" + bucket, context: s3Keys(c)}}
+	if c.r.Header.Get("X-Amz-Object-Ownership") != "" {
+		out = append(out, ask{action: "s3:PutBucketOwnershipControls", resource: "arn:aws:s3:::" + bucket, context: s3Keys(c)})
+	}
+	return out
+}
+
+// bucketAsks are the rights on the bucket or on objects in it.
+func bucketAsks(c *call, bucket, key string, g guard) ([]ask, *apiError) {
 	context := s3Keys(c)
 	arn := "arn:aws:s3:::" + bucket
+	if c.action == "DeleteObjects" {
+		return deletionAsks(c, bucket, context, g)
+	}
 	if key != "" {
 		arn += "/" + key
 	}
@@ -59,46 +97,34 @@ func (f *Front) s3Asks(c *call) ([]ask, *apiError) {
 		action = strings.Replace(action, "Object", "ObjectVersion", 1)
 	}
 	out := []ask{{action: action, resource: arn, context: context, guard: g}}
-	also := func(action, resource string) {
-		out = append(out, ask{action: action, resource: resource, context: context, guard: g})
-	}
-	switch c.action {
-	case "CreateBucket":
-		out[0].guard = guard{}
-		if c.r.Header.Get("X-Amz-Object-Ownership") != "" {
-			also("s3:PutBucketOwnershipControls", arn)
-		}
-	case "DeleteObjects":
-		keys, refused := keysToDelete(c)
-		if refused != nil {
-			return nil, refused
-		}
-		out = nil
-		for _, k := range keys { // AWS refuses them one by one; the front refuses all at once
-			also("s3:DeleteObject", arn+"/"+k)
-		}
-	case "PutObject", "CreateMultipartUpload":
+	if c.action == "PutObject" || c.action == "CreateMultipartUpload" {
 		if c.r.Header.Get("X-Amz-Tagging") != "" {
-			also("s3:PutObjectTagging", arn)
+			out = append(out, ask{action: "s3:PutObjectTagging", resource: arn, context: context, guard: g})
 		}
 		if c.r.Header.Get("X-Amz-Acl") != "" {
-			also("s3:PutObjectAcl", arn)
-		}
-		if source := copySource(c); source != "" {
-			also("s3:GetObject", "arn:aws:s3:::"+source)
+			out = append(out, ask{action: "s3:PutObjectAcl", resource: arn, context: context, guard: g})
 		}
 	}
-	keyed, refused := f.objectKeyAsks(c, bucket, owner)
-	return append(out, keyed...), refused
+	return out, nil
 }
 
-// copySource is bucket and key of the object that is to be copied.
-func copySource(c *call) string {
-	source, _, _ := strings.Cut(strings.TrimPrefix(c.r.Header.Get("X-Amz-Copy-Source"), "/"), "?")
-	if plain, err := url.PathUnescape(source); err == nil {
-		return plain
+// deletionAsks asks for each of the objects; a version takes a right of its
+// own. AWS refuses them one by one; the front refuses all at once.
+func deletionAsks(c *call, bucket string, context map[string][]string, g guard) ([]ask, *apiError) {
+	objects, refused := objectsToDelete(c, bucket)
+	if refused != nil {
+		return nil, refused
 	}
-	return source
+	var out []ask
+	for _, o := range objects {
+		a := ask{action: "s3:DeleteObject", resource: o.arn(), context: context, guard: g}
+		if o.version != "" {
+			a.action, a.context = "s3:DeleteObjectVersion", maps.Clone(context)
+			a.context["s3:versionid"] = []string{o.version}
+		}
+		out = append(out, a)
+	}
+	return out, nil
 }
 
 func s3Keys(c *call) map[string][]string {
@@ -120,23 +146,24 @@ func s3Keys(c *call) map[string][]string {
 // maxDelete bounds the body of DeleteObjects: a thousand keys of 1 KiB.
 const maxDelete = 2 << 20
 
-func keysToDelete(c *call) ([]string, *apiError) {
+// objectsToDelete reads the body of DeleteObjects, and leaves it to be read again.
+func objectsToDelete(c *call, bucket string) ([]s3Object, *apiError) {
 	raw, err := io.ReadAll(http.MaxBytesReader(c.w, c.r.Body, maxDelete))
 	if err != nil {
 		return nil, refuse(http.StatusBadRequest, "MalformedXML", "reading the keys: %v", err)
 	}
 	c.r.Body = io.NopCloser(bytes.NewReader(raw))
 	var in struct {
-		Object []struct{ Key string }
+		Object []struct{ Key, VersionId string }
 	}
 	if err := xml.Unmarshal(raw, &in); err != nil || len(in.Object) == 0 || len(in.Object) > 1000 {
 		return nil, refuse(http.StatusBadRequest, "MalformedXML", "The XML you provided was not well-formed or did not validate against our published schema")
 	}
-	var keys []string
+	var out []s3Object
 	for _, o := range in.Object {
-		keys = append(keys, o.Key)
+		out = append(out, s3Object{bucket, o.Key, o.VersionId})
 	}
-	return keys, nil
+	return out, nil
 }
 
 // objectKeyAsks are the rights on the KMS key that an object is encrypted
@@ -149,15 +176,21 @@ func (f *Front) objectKeyAsks(c *call, bucket, owner string) ([]ask, *apiError) 
 	case "UploadPart", "CompleteMultipartUpload", "GetObject":
 		actions = []string{"kms:Decrypt"}
 	}
-	if copySource(c) != "" {
-		actions = append(actions, "kms:Decrypt")
-	}
 	if actions == nil || f.ofGateway(bucket) {
 		return nil, nil
 	}
 	id, refused := f.encryptionKey(c, bucket, owner)
-	if refused != nil || id == "" {
+	if refused != nil {
 		return nil, refused
+	}
+	return f.keyRights(c, bucket, id, actions...)
+}
+
+// keyRights asks for rights on the key that a bucket's objects are encrypted
+// with; S3's own keys, which have no id, need none.
+func (f *Front) keyRights(c *call, bucket, id string, actions ...string) ([]ask, *apiError) {
+	if id == "" {
+		return nil, nil
 	}
 	key, refused := f.findKey(c, id)
 	if refused != nil {
@@ -186,6 +219,14 @@ func (f *Front) encryptionKey(c *call, bucket, owner string) (string, *apiError)
 		if id := c.r.Header.Get("X-Amz-Server-Side-Encryption-Aws-Kms-Key-Id"); id != "" || asked != "aws:kms" {
 			return id, nil
 		}
+	}
+	return f.bucketKey(c, bucket, owner)
+}
+
+// bucketKey is the key that a bucket encrypts with where no call names one.
+func (f *Front) bucketKey(c *call, bucket, owner string) (string, *apiError) {
+	if f.ofGateway(bucket) { // which encrypts with no key of KMS's
+		return "", nil
 	}
 	out, err := f.moto.s3(owner).GetBucketEncryption(c.r.Context(), &s3.GetBucketEncryptionInput{Bucket: &bucket})
 	if hasCode(err, "ServerSideEncryptionConfigurationNotFoundError", "NoSuchBucket") {

@@ -48,12 +48,6 @@ type Cluster struct {
 	CAFile      string // PEM; until it exists the cluster is CREATING
 }
 
-// Gateway is the S3 gateway that holds the buckets with a prefix.
-type Gateway struct {
-	Endpoint, AccessKey, SecretKey, Region string
-	BucketPrefix                           string
-}
-
 // Front is the handler. It is safe for concurrent use.
 type Front struct {
 	cfg       Config
@@ -98,9 +92,9 @@ func New(cfg Config) (*Front, error) {
 	f.moto = newMoto(cfg.MotoURL, cfg.Region)
 	f.motoProxy = f.newMotoProxy(target)
 	if cfg.Gateway.Endpoint != "" {
-		u, err := url.Parse(cfg.Gateway.Endpoint)
-		if err != nil || u.Host == "" || cfg.Gateway.BucketPrefix == "" {
-			return nil, fmt.Errorf("reading the gateway's address %q: a URL and a bucket prefix are needed", cfg.Gateway.Endpoint)
+		u, err := cfg.Gateway.check()
+		if err != nil {
+			return nil, err
 		}
 		f.gateway = f.newGatewayProxy(u, v4.NewSigner(func(o *v4.SignerOptions) { o.DisableURIPathEscaping = true }))
 	}
@@ -242,7 +236,7 @@ func (f *Front) route(c *call) {
 			return
 		}
 		if f.ofGateway(bucketOf(c.r.URL)) {
-			f.passToGateway(c)
+			f.serveGateway(c)
 			return
 		}
 		if f.servePolicy(c) {
@@ -250,8 +244,4 @@ func (f *Front) route(c *call) {
 		}
 	}
 	f.passOn(c)
-}
-
-func (f *Front) ofGateway(bucket string) bool {
-	return f.gateway != nil && strings.HasPrefix(bucket, f.cfg.Gateway.BucketPrefix)
 }

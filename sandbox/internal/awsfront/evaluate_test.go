@@ -209,6 +209,8 @@ func TestPoliciesThatAreNotStored(t *testing.T) {
 		{"an operator that IAM has not", `{"Effect":"Deny","Action":"s3:*","Resource":"*","Condition":{"StringMatches":{"a":"b"}}}`, false, "Invalid Condition type : StringMatches"},
 		{"a set that IAM has not", `{"Effect":"Deny","Action":"s3:*","Resource":"*","Condition":{"ForSomeValues:StringLike":{"a":"b"}}}`, false, "Invalid Condition type"},
 		{"a variable", `{"Effect":"Allow","Action":"s3:*","Resource":"arn:aws:s3:::b/${aws:username}"}`, false, "no policy variables"},
+		{"the owner's organization as a resource", `{"Effect":"Allow","Action":"s3:*","Resource":"${aws:ResourceOrgID}"}`, false, "no policy variables"},
+		{"the owner's organization", `{"Effect":"Allow","Action":"s3:*","Resource":"*","Condition":{"StringEquals":{"aws:PrincipalOrgID":"${aws:ResourceOrgID}"}}}`, false, ""},
 		{"a variable in a condition", `{"Effect":"Allow","Action":"s3:*","Resource":"*","Condition":{"StringLike":{"s3:prefix":"${aws:username}/*"}}}`, false, "no policy variables"},
 	}
 	for _, tt := range tests {

@@ -62,6 +62,7 @@ func (s *settings) put(v Settings) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.value = v
+	s.value.AccountFailures = maps.Clone(v.AccountFailures) // the caller's may be read while reasons are taken
 }
 
 // nextFailure takes the next reason for which the creation of an account with

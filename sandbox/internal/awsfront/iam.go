@@ -64,7 +64,10 @@ func (f *Front) passChange(c *call, prefix string) {
 func (f *Front) changeClientIDs(c *call) {
 	arn, id := c.param("OpenIDConnectProviderArn"), c.param("ClientID")
 	client := f.moto.iam(c.caller.Account)
-	have, err := client.GetOpenIDConnectProvider(c.r.Context(), &iam.GetOpenIDConnectProviderInput{OpenIDConnectProviderArn: &arn})
+	// Between the two changes there is no provider.
+	ctx, done := detached(c.r.Context())
+	defer done()
+	have, err := client.GetOpenIDConnectProvider(ctx, &iam.GetOpenIDConnectProviderInput{OpenIDConnectProviderArn: &arn})
 	if hasCode(err, "NoSuchEntity") {
 		c.fail(refuse(http.StatusNotFound, "NoSuchEntity", "OpenIDConnect Provider not found for arn %s", arn))
 		return
@@ -77,7 +80,7 @@ func (f *Front) changeClientIDs(c *call) {
 	if c.action == "AddClientIDToOpenIDConnectProvider" {
 		ids = append(ids, id)
 	}
-	if _, err := client.DeleteOpenIDConnectProvider(c.r.Context(), &iam.DeleteOpenIDConnectProviderInput{OpenIDConnectProviderArn: &arn}); err != nil {
+	if _, err := client.DeleteOpenIDConnectProvider(ctx, &iam.DeleteOpenIDConnectProviderInput{OpenIDConnectProviderArn: &arn}); err != nil {
 		c.fail(internal(err))
 		return
 	}
@@ -85,7 +88,7 @@ func (f *Front) changeClientIDs(c *call) {
 	if strings.HasPrefix(*have.Url, "https://") {
 		url = *have.Url
 	}
-	if _, err := client.CreateOpenIDConnectProvider(c.r.Context(), &iam.CreateOpenIDConnectProviderInput{Url: &url, ClientIDList: ids,
+	if _, err := client.CreateOpenIDConnectProvider(ctx, &iam.CreateOpenIDConnectProviderInput{Url: &url, ClientIDList: ids,
 		ThumbprintList: have.ThumbprintList, Tags: have.Tags}); err != nil {
 		c.fail(internal(err))
 		return

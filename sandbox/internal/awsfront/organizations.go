@@ -25,7 +25,7 @@ type creation struct {
 	Requested, Due        time.Time
 	State                 string
 	Reason                string // of a failure
-	Account               string // of a success
+	Account               string // once it is made, which is before the success
 }
 
 // States of a request, and AWS's limit of those under way.
@@ -83,7 +83,9 @@ func (f *Front) notForMembers(c *call) *apiError {
 func (f *Front) serveOrganizations(c *call) bool {
 	f.creating.Lock()
 	defer f.creating.Unlock()
-	if refused := f.finishAccounts(c.r.Context()); refused != nil {
+	ctx, done := detached(c.r.Context()) // whoever calls finishes the accounts of others
+	defer done()
+	if refused := f.finishAccounts(ctx); refused != nil {
 		c.fail(refused)
 		return true
 	}
@@ -149,24 +151,50 @@ func (f *Front) finishAccounts(ctx context.Context) *apiError {
 	})
 	slices.SortFunc(due, func(a, b creation) int { return a.Requested.Compare(b.Requested) })
 	for _, a := range due {
-		if err := f.finishAccount(ctx, &a); err != nil {
-			return internal(err)
-		}
-		if refused := f.store.change(func(d *data) *apiError { d.Accounts[a.ID] = a; return nil }); refused != nil {
+		if refused := f.finishAccount(ctx, a); refused != nil {
 			return refused
 		}
 	}
 	return nil
 }
 
-func (f *Front) finishAccount(ctx context.Context, a *creation) error {
-	taken, err := f.emailTaken(ctx, a.Email)
+// finishAccount makes one account, or lets it fail. Each step is kept before
+// the next, so that after an error the next call goes on from there.
+func (f *Front) finishAccount(ctx context.Context, a creation) *apiError {
+	if a.Account == "" {
+		if err := f.makeAccount(ctx, &a); err != nil {
+			return internal(err)
+		}
+		if refused := f.keep(a); refused != nil || a.State == failedState {
+			return refused
+		}
+	}
+	if err := f.openAccount(ctx, a); err != nil {
+		return internal(err)
+	}
+	a.State = succeeded
+	return f.keep(a)
+}
+
+func (f *Front) keep(a creation) *apiError {
+	return f.store.change(func(d *data) *apiError { d.Accounts[a.ID] = a; return nil })
+}
+
+// makeAccount makes the account, and finds the one that an earlier try has
+// made without the front's knowing.
+func (f *Front) makeAccount(ctx context.Context, a *creation) error {
+	have, err := f.accountOf(ctx, a.Email)
 	if err != nil {
 		return err
 	}
-	a.Reason = f.settings.nextFailure(a.Email)
-	if taken {
+	switch {
+	case have == "":
+		a.Reason = f.settings.nextFailure(a.Email)
+	case f.claimed(have):
 		a.Reason = string(types.CreateAccountFailureReasonEmailAlreadyExists)
+	default:
+		a.Account = have
+		return nil
 	}
 	if a.Reason != "" {
 		a.State = failedState
@@ -180,10 +208,14 @@ func (f *Front) finishAccount(ctx context.Context, a *creation) error {
 	if err != nil {
 		return fmt.Errorf("making the account %q: %w", a.Name, err)
 	}
-	a.State, a.Account = succeeded, aws.ToString(out.CreateAccountStatus.AccountId)
-	// moto's role has no rights; Organizations gives it those of an administrator.
-	_, err = f.moto.iam(a.Account).PutRolePolicy(ctx, &iam.PutRolePolicyInput{RoleName: &a.Role, PolicyName: aws.String(adminPolicyName), PolicyDocument: aws.String(adminPolicy)})
-	if err != nil {
+	a.Account = aws.ToString(out.CreateAccountStatus.AccountId)
+	return nil
+}
+
+// openAccount gives the role of a new account the rights of an administrator,
+// as Organizations does; moto's has none.
+func (f *Front) openAccount(ctx context.Context, a creation) error {
+	if _, err := f.moto.iam(a.Account).PutRolePolicy(ctx, &iam.PutRolePolicyInput{RoleName: &a.Role, PolicyName: aws.String(adminPolicyName), PolicyDocument: aws.String(adminPolicy)}); err != nil {
 		return fmt.Errorf("giving the role %q its rights: %w", a.Role, err)
 	}
 	f.views.forget(memberships)
@@ -194,20 +226,32 @@ func (f *Front) finishAccount(ctx context.Context, a *creation) error {
 	return nil
 }
 
-func (f *Front) emailTaken(ctx context.Context, email string) (bool, error) {
+// accountOf returns the account with the address, "" where there is none.
+func (f *Front) accountOf(ctx context.Context, email string) (string, error) {
 	pages := organizations.NewListAccountsPaginator(f.moto.organizations(f.cfg.ManagementAccount), &organizations.ListAccountsInput{})
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(ctx)
 		if err != nil {
-			return false, fmt.Errorf("listing the accounts: %w", err)
+			return "", fmt.Errorf("listing the accounts: %w", err)
 		}
 		for _, a := range page.Accounts {
 			if strings.EqualFold(aws.ToString(a.Email), email) {
-				return true, nil
+				return aws.ToString(a.Id), nil
 			}
 		}
 	}
-	return false, nil
+	return "", nil
+}
+
+// claimed reports whether a request has made the account, or none had to.
+func (f *Front) claimed(account string) bool {
+	claimed := account == f.cfg.ManagementAccount
+	f.store.read(func(d *data) {
+		for _, a := range d.Accounts {
+			claimed = claimed || a.Account == account
+		}
+	})
+	return claimed
 }
 
 func (f *Front) creationStatus(c *call) (any, *apiError) {

@@ -172,12 +172,30 @@ func (s *statement) matches(q query) (reach, bool) {
 	}
 	for operator, keys := range s.Condition {
 		for key, values := range keys {
-			if !condition(operator, values, q.context, strings.ToLower(key), deny) {
+			if !condition(operator, resolved(values, q.context), q.context, strings.ToLower(key), deny) {
 				return near, false
 			}
 		}
 	}
 	return near, true
+}
+
+// ownersOrganization is the one policy variable that is evaluated, as the whole
+// value of a condition: "the organization that the resource belongs to" is
+// said before anybody knows its id.
+const ownersOrganization = "${aws:ResourceOrgID}"
+
+// resolved puts the organization in the variable's place. Where the resource
+// is in none, the variable stays, which is nobody's.
+func resolved(values []string, context map[string][]string) []string {
+	organization := context["aws:resourceorgid"]
+	i := slices.Index(values, ownersOrganization)
+	if i < 0 || len(organization) != 1 {
+		return values
+	}
+	out := slices.Clone(values)
+	out[i] = organization[0]
+	return out
 }
 
 // matchList is void without either list, as KMS takes statements without an

@@ -65,6 +65,12 @@ func TestStatements(t *testing.T) {
 		arn: "arn:aws:sts::111111111111:assumed-role/bootstrap/s1", role: "arn:aws:iam::111111111111:role/ci/bootstrap"}}
 	put := query{action: "s3:PutObject", resource: "arn:aws:s3:::b/AWSLogs/1/x", who: principal{service: "cloudtrail.amazonaws.com"},
 		context: map[string][]string{"aws:sourcearn": {"arn:aws:cloudtrail:eu-central-1:111111111111:trail/audit"}, "s3:tlsversion": {"1.3"}}}
+	inside := session
+	inside.context = map[string][]string{"aws:principalorgid": {"o-example"}, "aws:resourceorgid": {"o-example"}}
+	nowhere := session
+	nowhere.context = map[string][]string{"aws:principalorgid": {"o-example"}}
+	const ours = `"Principal":"*","Action":"sts:AssumeRole","Condition":{"StringEquals":{"aws:PrincipalOrgID":["o-x","${aws:ResourceOrgID}"]}}}`
+	const others = `"Principal":"*","Action":"sts:AssumeRole","Condition":{"StringNotEquals":{"aws:PrincipalOrgID":"${aws:ResourceOrgID}"}}}`
 	tests := []struct {
 		name, statement string
 		q               query
@@ -88,6 +94,10 @@ func TestStatements(t *testing.T) {
 		{"deny wins", `[{"Effect":"Deny","Principal":{"AWS":"111111111111"},"Action":"sts:*"},{"Effect":"Allow","Principal":"*","Action":"sts:AssumeRole"}]`, session, denied},
 		{"a deny with an unknown operator denies", `[{"Effect":"Deny","Principal":"*","Action":"*","Condition":{"Guess":{"a":"b"}}},{"Effect":"Allow","Principal":"*","Action":"sts:AssumeRole"}]`, session, denied},
 		{"a deny whose condition fails", `[{"Effect":"Deny","Principal":"*","Action":"*","Condition":{"StringEquals":{"sts:ExternalId":"b"}}},{"Effect":"Allow","Principal":"*","Action":"sts:AssumeRole"}]`, session, allowed},
+		{"the owner's organization", `{"Effect":"Allow",` + ours, inside, allowed},
+		{"an owner without an organization", `{"Effect":"Allow",` + ours, nowhere, undecided},
+		{"a deny of other organizations", `{"Effect":"Deny",` + others, inside, undecided},
+		{"a deny of all organizations but none", `{"Effect":"Deny",` + others, nowhere, denied},
 		{"service on its path", `{"Effect":"Allow","Principal":{"Service":"cloudtrail.amazonaws.com"},"Action":"s3:PutObject","Resource":"arn:aws:s3:::b/AWSLogs/1/*"}`, put, allowed},
 		{"service on another path", `{"Effect":"Allow","Principal":{"Service":"cloudtrail.amazonaws.com"},"Action":"s3:PutObject","Resource":"arn:aws:s3:::b/AWSLogs/2/*"}`, put, undecided},
 		{"no resource is void", `{"Effect":"Allow","Principal":{"Service":"cloudtrail.amazonaws.com"},"Action":"s3:PutObject"}`, put, undecided},

@@ -22,15 +22,13 @@ type callKey struct{}
 
 // passOn sends the call to moto, into its target account.
 func (f *Front) passOn(c *call) {
-	f.motoProxy.ServeHTTP(c.w, c.r.WithContext(context.WithValue(c.r.Context(), callKey{}, c)))
-}
-
-func (f *Front) passToGateway(c *call) {
-	if strings.HasPrefix(c.r.Header.Get(hashHeader), "STREAMING-AWS4") {
-		c.fail(refuse(http.StatusNotImplemented, "NotImplemented", "uploads signed chunk by chunk cannot be passed on to the gateway"))
-		return
+	ctx := c.r.Context()
+	if f.outlives(c) {
+		var done context.CancelFunc
+		ctx, done = detached(ctx)
+		defer done()
 	}
-	f.gateway.ServeHTTP(c.w, c.r.WithContext(context.WithValue(c.r.Context(), callKey{}, c)))
+	f.motoProxy.ServeHTTP(c.w, c.r.WithContext(context.WithValue(ctx, callKey{}, c)))
 }
 
 // hide turns the absence of an object into a refusal, for those who may not

@@ -180,6 +180,12 @@ func firstSegment(path string) string {
 // bucketOf returns the bucket of a path-style request.
 func bucketOf(u *url.URL) string { return strings.TrimPrefix(firstSegment(u.Path), "/") }
 
+// onBucket reports whether a path-style request names no object.
+func onBucket(u *url.URL) bool {
+	_, key, _ := strings.Cut(strings.TrimPrefix(u.Path, "/"), "/")
+	return key == ""
+}
+
 // nameS3 names an S3 call from method and subresource.
 func (c *call) nameS3() {
 	c.service = "s3"

@@ -73,17 +73,20 @@ func TestOurRoles(t *testing.T) {
 		{"nonprod/orders-dev", "kms:Sign", bundles, nil, true},
 		{"nonprod/orders-dev", "kms:GetPublicKey", bundles, nil, true},
 		{"nonprod/orders-dev", "kms:ScheduleKeyDeletion", bundles, nil, false},
-		{"nonprod/orders-dev", "s3:GetObject", backups + "/nonprod/x", nil, false},
+		{"nonprod/orders-dev", "s3:GetObject", backups + "/nonprod/x", inOrganization, false},
 		{"nonprod/orders-review", "eks:DescribeCluster", cluster, nil, true},
 		{"nonprod/orders-review", "kms:Sign", bundles, nil, false},
 		{"nonprod/environments-stage", "kms:GetPublicKey", bundles, nil, true},
 		{"nonprod/environments-stage", "kms:Sign", bundles, nil, false},
 		{"prod/environments-prod", "kms:GetPublicKey", bundles, nil, true},
 		{"prod/environments-prod", "kms:Sign", bundles, nil, false},
-		{"nonprod/backup-dev", "s3:GetObject", backups + "/nonprod/backups/a/velero-backup.json", nil, true},
-		{"nonprod/backup-dev", "s3:ListBucket", backups, nil, true},
-		{"nonprod/backup-dev", "s3:PutObject", backups + "/nonprod/backups/a/velero-backup.json", nil, false},
-		{"nonprod/backup-dev", "s3:DeleteObject", backups + "/nonprod/backups/a/velero-backup.json", nil, false},
+		{"nonprod/backup-dev", "s3:GetObject", backups + "/nonprod/backups/a/velero-backup.json", inOrganization, true},
+		{"nonprod/backup-dev", "s3:ListBucket", backups, inOrganization, true},
+		{"prod/backup-prod", "s3:GetObject", backups + "/nonprod/backups/a/velero-backup.json", inOrganization, true},
+		{"prod/backup-prod", "s3:GetObject", backups + "/nonprod/backups/a/velero-backup.json", map[string][]string{"aws:resourceorgid": {"o-other"}}, false},
+		{"prod/backup-prod", "s3:GetObject", backups + "/nonprod/backups/a/velero-backup.json", nil, false},
+		{"nonprod/backup-dev", "s3:PutObject", backups + "/nonprod/backups/a/velero-backup.json", inOrganization, false},
+		{"nonprod/backup-dev", "s3:DeleteObject", backups + "/nonprod/backups/a/velero-backup.json", inOrganization, false},
 
 		{"nonprod/orders-dev", "ssm:GetParameter", parameter + "orders/smtp", nil, true},
 		{"nonprod/orders-dev", "secretsmanager:GetSecretValue", secret + "orders/db-a1b2c3", nil, true},
@@ -115,7 +118,11 @@ func TestOurRoles(t *testing.T) {
 		{"management/bootstrap", "cloudtrail:StartLogging", "arn:aws:cloudtrail:eu-central-1:111111111111:trail/nsflow-audit", nil, true},
 	}
 	accounts := map[string]string{"management": management, "nonprod": nonprod, "prod": prod}
-	guards := map[string]*document{state: docs["bucket state"], stateKey: docs["key state"], bundles: docs["key bundles"]}
+	bucket, err := readPolicy(backupPolicy(t), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	guards := map[string]*document{backups: bucket, state: docs["bucket state"], stateKey: docs["key state"], bundles: docs["key bundles"]}
 	for _, tt := range tests {
 		t.Run(tt.role+" "+tt.action+" "+tt.resource, func(t *testing.T) {
 			d := docs["role "+tt.role+" permissions"]
@@ -134,7 +141,7 @@ func TestOurRoles(t *testing.T) {
 			for of, policy := range guards {
 				if strings.HasPrefix(tt.resource, of) {
 					parts := strings.Split(of, ":")
-					g = guard{policy: policy, sole: parts[2] == "kms", foreign: parts[4] != "" && parts[4] != id}
+					g = guard{policy: policy, sole: parts[2] == "kms", foreign: of == backups || parts[4] != "" && parts[4] != id}
 				}
 			}
 			if reason := (&rights{identity: []*document{d}}).evaluate(q, g); (reason == "") != tt.want {

@@ -1,15 +1,9 @@
 package awsfront
 
 import (
-	"bytes"
 	"encoding/json"
 	"io"
-	"net"
 	"net/http"
-	"net/http/httptest"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -159,131 +153,6 @@ func TestCounting(t *testing.T) {
 	}
 	if len(want) > 0 || got.Mutating != 3 {
 		t.Errorf("not counted: %v; %d mutating", want, got.Mutating)
-	}
-}
-
-func TestGateway(t *testing.T) {
-	var seen []string
-	objects := map[string][]byte{}
-	gateway := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		sig, err := readSignature(r)
-		if err != nil || sig.accessKey != "gateway" || r.Header.Get("X-Amz-Security-Token") != "" || !sig.matches(r, "gateway secret", r.Header.Get(hashHeader), nil) {
-			w.WriteHeader(http.StatusForbidden)
-			return
-		}
-		seen = append(seen, r.Method+" "+r.URL.Path)
-		switch r.Method {
-		case http.MethodPut:
-			body, _ := io.ReadAll(r.Body)
-			if hash := r.Header.Get(hashHeader); hash != unsigned && !strings.HasPrefix(hash, "STREAMING-") && hash != hashOf(body) {
-				w.WriteHeader(http.StatusBadRequest)
-				return
-			}
-			objects[r.URL.Path] = body
-		case http.MethodGet:
-			_, _ = w.Write(objects[r.URL.Path])
-		}
-	}))
-	t.Cleanup(gateway.Close)
-	b := newBench(t, func(c *Config) {
-		c.Gateway = Gateway{Endpoint: gateway.URL, AccessKey: "gateway", SecretKey: "gateway secret", Region: "us-east-1", BucketPrefix: "nsflow-velero"}
-	})
-	cfg := b.in(b.account("nonprod"))
-	client := s3.NewFromConfig(cfg, pathStyle)
-	content := bytes.Repeat([]byte("0123456789abcdef"), 1<<18) // 4 MiB
-	in := &s3.PutObjectInput{Bucket: aws.String("nsflow-velero"), Key: aws.String("backups/a b+c.json")}
-	in.Body = bytes.NewReader(content)
-	if _, err := client.PutObject(t.Context(), in); err != nil {
-		t.Fatal(err)
-	}
-	out, err := client.GetObject(t.Context(), &s3.GetObjectInput{Bucket: in.Bucket, Key: in.Key})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if body, err := io.ReadAll(out.Body); err != nil || !bytes.Equal(body, content) {
-		t.Errorf("read %d bytes back, %v", len(body), err)
-	}
-	if _, err := client.ListObjectsV2(t.Context(), &s3.ListObjectsV2Input{Bucket: in.Bucket, Prefix: aws.String("backups/x y/")}); err != nil {
-		t.Error(err)
-	}
-	presigned, err := s3.NewPresignClient(client).PresignGetObject(t.Context(), &s3.GetObjectInput{Bucket: in.Bucket, Key: in.Key})
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp, err := http.Get(presigned.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		t.Errorf("presigned: %s", resp.Status)
-	}
-	before := len(seen)
-	stranger := s3.NewFromConfig(b.config("AKIA0000000000000000", "x", ""), pathStyle)
-	in.Body = bytes.NewReader(content)
-	if _, err := stranger.PutObject(t.Context(), in); err == nil || len(seen) != before {
-		t.Errorf("a stranger reached the gateway: %v", err)
-	}
-}
-
-// TestRealGateway runs against versitygw where the sandbox has built it; the
-// signature itself is proven by TestGateway.
-func TestRealGateway(t *testing.T) {
-	program := os.Getenv("SLIPWAY_S3_GATEWAY")
-	if program == "" {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("SLIPWAY_S3_GATEWAY is not set: run the tests with make test")
-		}
-		t.Skip("needs versitygw: run make test, or set SLIPWAY_S3_GATEWAY to its path")
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := l.Addr().String()
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	folder := t.TempDir()
-	for _, sub := range []string{"data", "meta"} {
-		if err := os.Mkdir(filepath.Join(folder, sub), 0o700); err != nil {
-			t.Fatal(err)
-		}
-	}
-	cmd := exec.Command(program, "--port", address, "--access", "gatewaykey", "--secret", "gatewaysecret", "--region", testRegion, "posix", "--sidecar", filepath.Join(folder, "meta"), filepath.Join(folder, "data"))
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	b := newBench(t, func(c *Config) {
-		c.Gateway = Gateway{Endpoint: "http://" + address, AccessKey: "gatewaykey", SecretKey: "gatewaysecret", Region: testRegion, BucketPrefix: "nsflow-velero"}
-	})
-	cfg := b.in(b.account("nonprod"))
-	cfg.RetryMaxAttempts = 10 // until the gateway listens
-	client := s3.NewFromConfig(cfg, pathStyle)
-	name, key := aws.String("nsflow-velero"), aws.String("backups/a b+c.json")
-	if _, err := client.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: name}); err != nil {
-		t.Fatal(err)
-	}
-	content := bytes.Repeat([]byte("0123456789abcdef"), 1<<19)
-	if _, err := client.PutObject(t.Context(), &s3.PutObjectInput{Bucket: name, Key: key, Body: bytes.NewReader(content)}); err != nil {
-		t.Fatal(err)
-	}
-	out, err := client.GetObject(t.Context(), &s3.GetObjectInput{Bucket: name, Key: key})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if body, err := io.ReadAll(out.Body); err != nil || !bytes.Equal(body, content) {
-		t.Errorf("read %d bytes back, %v", len(body), err)
-	}
-	list, err := client.ListObjectsV2(t.Context(), &s3.ListObjectsV2Input{Bucket: name, Prefix: aws.String("backups/"), Delimiter: aws.String("/")})
-	if err != nil || len(list.Contents) != 1 || *list.Contents[0].Key != *key {
-		t.Errorf("list = %+v, %v", list, err)
-	}
-	_, err = client.GetObject(t.Context(), &s3.GetObjectInput{Bucket: name, Key: aws.String("absent")})
-	wantCode(t, err, "NoSuchKey")
-	if _, err := client.DeleteObject(t.Context(), &s3.DeleteObjectInput{Bucket: name, Key: key}); err != nil {
-		t.Error(err)
 	}
 }
 

@@ -51,7 +51,7 @@ func (b *Box) awsFront() (Spec, error) {
 		Listen: b.addr("aws"), Behind: fmt.Sprintf("moto process %d started at %d", moto.PID, moto.Start),
 		MotoURL: "http://" + b.addr("moto"), Region: region, ManagementAccount: managementAccount,
 		Issuers:        map[string]string{gitlabURL: "http://" + b.addr("gitlab") + "/oauth/discovery/keys"},
-		Gateway:        awsfront.Gateway{Endpoint: "http://" + b.addr("s3"), AccessKey: b.secrets.S3AccessKey, SecretKey: b.secrets.S3SecretKey, Region: region, BucketPrefix: backupBucket},
+		Gateway:        b.awsGateway(),
 		AdminAccessKey: b.secrets.AWSAccessKey, AdminSecretKey: b.secrets.AWSSecretKey, StateFile: b.path("aws", "state.json"),
 	}
 	for _, c := range clusters() {
@@ -63,6 +63,15 @@ func (b *Box) awsFront() (Spec, error) {
 		return Spec{}, err
 	}
 	return b.serve("aws", cfg)
+}
+
+// awsGateway is where the front finds the backup bucket. It belongs to the
+// management account, the one that is there before a landscape is.
+func (b *Box) awsGateway() awsfront.Gateway {
+	return awsfront.Gateway{
+		Endpoint: "http://" + b.addr("s3"), AccessKey: b.secrets.S3AccessKey, SecretKey: b.secrets.S3SecretKey, Region: region,
+		BucketPrefix: backupBucket, Account: managementAccount, Policy: backupPolicy,
+	}
 }
 
 // serve writes the part's configuration, which may hold secrets, and

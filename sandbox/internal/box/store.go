@@ -2,6 +2,7 @@ package box
 
 import (
 	"context"
+	_ "embed"
 	"errors"
 	"fmt"
 	"os"
@@ -20,6 +21,14 @@ const (
 	region       = "eu-central-1"
 	backupBucket = "nsflow-velero"
 )
+
+// backupPolicy is the bucket's, as the stack that makes it gives it in
+// production: the backup roles of the organization's accounts may read. It
+// names no account and no organization: there are none yet when the front is
+// configured. Velero has the gateway's own keys, and needs no statement.
+//
+//go:embed backuppolicy.json
+var backupPolicy string
 
 // storeParts are the S3 gateway that holds backups and the image registry.
 func storeParts() []Part {
