@@ -57,11 +57,7 @@ func (j *job) restore(ctx context.Context, cause error, step Stepper) error {
 // back rolls back to a revision and checks what is stored then.
 func (j *job) back(ctx context.Context, to int) error {
 	j.touched = true
-	var spare []helmrelease.Object
-	if j.plan != nil { // of the revision that failed
-		spare = j.plan.TakesOver()
-	}
-	o, err := j.client.Rollback(ctx, j.request.Namespace, j.request.Name, to, j.wait(), spare...)
+	o, err := j.client.Rollback(ctx, j.request.Namespace, j.request.Name, to, j.wait(), j.plan.TakesOver()...)
 	j.evidence(ctx, o, err)
 	j.result.Ready, j.result.Objects = o.Ready.Seconds(), o.Objects
 	if err != nil {

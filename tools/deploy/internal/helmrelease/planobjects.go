@@ -35,7 +35,12 @@ func (p *Plan) Brings() []Object {
 
 // TakesOver are the objects that are live and that no manifest of the release
 // had until now.
-func (p *Plan) TakesOver() []Object { return p.takesOver }
+func (p *Plan) TakesOver() []Object {
+	if p == nil { // nothing was planned: a stored revision is brought back
+		return nil
+	}
+	return p.takesOver
+}
 
 func (o Object) key() key { return key{o.Group, o.Kind, o.Namespace, o.Name} }
 

@@ -32,6 +32,7 @@ func Render(ctx context.Context, s Spec) (string, error) {
 	return manifestOf(rel), nil
 }
 
+// manifestOf is the manifest with the hooks, as helm template prints it.
 func manifestOf(rel *release.Release) string {
 	var b strings.Builder
 	b.WriteString(strings.TrimSpace(rel.Manifest))

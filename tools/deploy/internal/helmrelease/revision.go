@@ -78,7 +78,7 @@ func (r Revision) Origin() int {
 
 func revisionOf(rel *release.Release) *Revision {
 	r := &Revision{Number: rel.Version, Status: string(rel.Info.Status), Pending: pending(rel.Info.Status),
-		Updated: rel.Info.LastDeployed.Time, Description: rel.Info.Description, Manifest: manifestOf(rel)}
+		Updated: rel.Info.LastDeployed.Time, Description: rel.Info.Description, Manifest: rel.Manifest}
 	if rel.Chart != nil && rel.Chart.Metadata != nil {
 		r.Chart = rel.Chart.Metadata.Name + "-" + rel.Chart.Metadata.Version
 		r.Annotations = rel.Chart.Metadata.Annotations
