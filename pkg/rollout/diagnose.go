@@ -69,6 +69,12 @@ func pastDeadline(e Evidence, all []Finding) []Finding {
 		if c.Type != appsv1.DeploymentProgressing || c.Status != corev1.ConditionFalse || c.Reason != "ProgressDeadlineExceeded" {
 			continue
 		}
+		// The controller keeps the condition until it sees progress: one from
+		// before this rollout is of the one before. It knows seconds, and no
+		// deadline is shorter than one.
+		if !e.Start.IsZero() && !c.LastUpdateTime.After(e.Start) {
+			continue
+		}
 		if len(all) == 0 {
 			return []Finding{{Class: ClassDeadline, Workload: e.Workload, Since: c.LastTransitionTime.Time, deadline: true, Message: oneLine(c.Message), Next: "raise progressDeadlineSeconds if the start is only slow"}}
 		}

@@ -31,14 +31,23 @@ type feed struct {
 	once sync.Once
 }
 
+// cached lists from the server's cache as it is, and watches on from there. The
+// other way, a watch that begins with what there is, waits for up to 100 ms until
+// the server knows that its cache is up to date; what came meanwhile comes by the
+// watch as well.
+type cached struct{ cache.ListWatch }
+
+// IsWatchListSemanticsUnSupported is how client-go asks.
+func (cached) IsWatchListSemanticsUnSupported() bool { return true }
+
 func newFeed(ctx context.Context, running *sync.WaitGroup, client dynamic.Interface, gvr schema.GroupVersionResource, namespace string) (*feed, error) {
 	res := client.Resource(gvr).Namespace(namespace)
-	lw := &cache.ListWatch{
+	lw := &cached{cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return res.List(ctx, o) },
 		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
 			return res.Watch(ctx, o)
 		},
-	}
+	}}
 	f := &feed{done: make(chan struct{}), subs: map[chan struct{}]struct{}{}}
 	f.inf = cache.NewSharedIndexInformerWithOptions(lw, &unstructured.Unstructured{},
 		cache.SharedIndexInformerOptions{Indexers: cache.Indexers{byOwner: owners}})

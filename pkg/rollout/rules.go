@@ -84,7 +84,7 @@ func statefulSet(d *appsv1.StatefulSet, wanted int64) (bool, string) {
 		updated = max(0, want-*u.RollingUpdate.Partition)
 	}
 	switch {
-	case s.CurrentRevision != s.UpdateRevision && s.UpdatedReplicas < updated:
+	case s.UpdatedReplicas < updated: // also where both revisions are one: a pod of a third may be left
 		return false, fmt.Sprintf("%d of %d pods updated", s.UpdatedReplicas, updated)
 	case s.ReadyReplicas < want || s.AvailableReplicas < want:
 		return false, fmt.Sprintf("%d of %d pods available", s.AvailableReplicas, want)

@@ -189,6 +189,13 @@ func (w *Watcher) related(namespace, kind string) (n watched, err error) {
 	return n, nil
 }
 
+// Warm starts what a wait for the objects will need, and does not wait for it:
+// the first lists take as long as a server needs to see that they are complete.
+// What cannot be watched is told by the wait.
+func (w *Watcher) Warm(objects []*unstructured.Unstructured) {
+	_, _ = w.targets(objects)
+}
+
 func (t target) feeds() []*feed {
 	var out []*feed
 	for _, f := range []*feed{t.feed, t.related.sets, t.related.pods, t.related.events, t.related.revisions} {

@@ -64,7 +64,7 @@ func (j *job) glance(ctx context.Context) rollout.Result {
 	ctx, cancel := context.WithTimeout(ctx, judging)
 	defer cancel()
 	var result rollout.Result
-	objects, err := j.objects()
+	objects, err := j.objects(ctx)
 	if err == nil {
 		result, err = j.deps.Watcher.Look(ctx, objects, rollout.Options{Logs: rollout.Logs(j.deps.Cluster.Clientset())})
 	}
@@ -75,15 +75,17 @@ func (j *job) glance(ctx context.Context) rollout.Result {
 	return result
 }
 
-// objects are what the release consists of: as it was to be, else as it is stored.
-func (j *job) objects() ([]*unstructured.Unstructured, error) {
-	switch {
-	case j.plan != nil:
+// objects are what the release consists of: as it was to be, else as it is
+// stored by now.
+func (j *job) objects(ctx context.Context) ([]*unstructured.Unstructured, error) {
+	if j.plan != nil {
 		return j.plan.Objects(), nil
-	case j.before.Last != nil:
-		return j.before.Last.Objects(j.request.Namespace)
 	}
-	return nil, nil
+	state, err := j.client.Read(ctx, j.request.Namespace, j.request.Name)
+	if err != nil || state.Last == nil {
+		return nil, err
+	}
+	return state.Last.Objects(j.request.Namespace)
 }
 
 // bundle is what is saved of a release that failed.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"gitlab.com/slipway/slipway/pkg/kube"
 	"gitlab.com/slipway/slipway/pkg/report"
 	"gitlab.com/slipway/slipway/pkg/tool"
 	"gitlab.com/slipway/slipway/tools/deploy/internal/helmrelease"
@@ -26,7 +27,7 @@ func (j *job) hold(ctx context.Context, step Stepper, phase string, work func(co
 		return err
 	})
 	if err != nil {
-		return err
+		return j.passing(err)
 	}
 	err = step(locked, "look at release "+r.Name, func(ctx context.Context) error { return j.look(ctx, held) })
 	if err == nil {
@@ -41,7 +42,16 @@ func (j *job) hold(ctx context.Context, step Stepper, phase string, work func(co
 	case herr != nil:
 		err = fmt.Errorf("%w; and %w", err, herr) // the first one's exit code
 	}
-	return err
+	return j.passing(err)
+}
+
+// passing gives what the API server could not do just now its exit code, where
+// nothing was changed: a retry is safe.
+func (j *job) passing(err error) error {
+	if j.touched || tool.CodeOf(err) != tool.Failed || !kube.Passing(err) {
+		return err
+	}
+	return tool.Exit(tool.Temporary, err, "the API server could not answer just now; run it again")
 }
 
 // lost is the error of work that ended with the release's lease. Its exit code is
@@ -56,24 +66,35 @@ func (j *job) lost(err, cause error) error {
 	return tool.Exit(tool.CodeOf(cause), err, "nothing was changed; run it again")
 }
 
+// redact keeps what the release's Secrets hold out of the log, and of what is
+// kept of the run: a program that fails may print it.
+func (j *job) redact(secrets ...[]string) {
+	for _, list := range secrets {
+		for _, s := range list {
+			j.deps.Run.Log.Redact(s)
+		}
+	}
+}
+
 // found returns what is stored of the release, and whether anybody has its lease.
 func (j *job) found(ctx context.Context) (helmrelease.State, bool, error) {
 	state, err := j.client.Read(ctx, j.request.Namespace, j.request.Name)
 	if err != nil {
-		return state, false, err
+		return state, false, j.passing(err)
 	}
 	held, err := lease.There(ctx, j.deps.Cluster, j.request.Namespace, j.request.Name)
-	return state, held, err
+	return state, held, j.passing(err)
 }
 
 // look reads what is stored, and repairs what a dead run left half done.
 func (j *job) look(ctx context.Context, held *lease.Lease) error {
 	r := j.request
-	state, err := j.client.Read(ctx, r.Namespace, r.Name)
+	state, err := j.stored(ctx)
 	if err != nil {
 		return err
 	}
 	j.before = state
+	j.redact(state.Last.Secrets(), state.Deployed.Secrets())
 	if err := r.refused(state); err != nil {
 		return err
 	}
@@ -90,6 +111,14 @@ func (j *job) look(ctx context.Context, held *lease.Lease) error {
 	}
 	j.looked = err == nil
 	return err
+}
+
+// stored reads what is stored, again where it was planned with.
+func (j *job) stored(ctx context.Context) (helmrelease.State, error) {
+	if j.plan != nil {
+		return j.client.Reread(ctx, j.request.Namespace, j.request.Name, j.plan.State)
+	}
+	return j.client.Read(ctx, j.request.Namespace, j.request.Name)
 }
 
 // repair marks what a dead run left in a pending state as what it is.
@@ -119,13 +148,18 @@ func (j *job) handBack(ctx context.Context, held *lease.Lease) error {
 	}
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), after)
 	defer cancel()
-	state, err := j.client.Read(end, r.Namespace, r.Name)
+	var state helmrelease.State
+	var err error
+	if !j.settled || ctx.Err() != nil {
+		state, err = j.client.Read(end, r.Namespace, r.Name)
+	}
 	if err == nil && j.looked && state.Last != nil && state.Last.Pending {
 		why := "ended before it was ready"
 		if ctx.Err() != nil {
 			why += ": " + fmt.Sprint(context.Cause(ctx))
 		}
 		err = j.client.MarkFailed(end, r.Namespace, r.Name, state.Last.Number, why)
+		j.touched = true
 		if err == nil {
 			j.deps.Run.Log.Printf("%s: revision %d was %s and is marked failed: it %s", r.Name, state.Last.Number, state.Last.Status, why)
 		}
@@ -139,7 +173,11 @@ func (j *job) handBack(ctx context.Context, held *lease.Lease) error {
 		return tool.Exit(tool.Broken, fmt.Errorf("leaving release %q in order: %w", r.Name, err))
 	}
 	if ctx.Err() != nil && err == nil {
-		j.deps.Run.Log.Printf("%s: cancelled; %s", r.Name, describe(state))
+		how := untouched
+		if j.touched {
+			how = describe(state)
+		}
+		j.deps.Run.Log.Printf("%s: cancelled; %s", r.Name, how)
 	}
 	if err := held.Release(end); err != nil {
 		j.deps.Run.Log.Printf("%s: the lease is not given back, and expires by itself: %v", r.Name, err)

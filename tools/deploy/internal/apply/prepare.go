@@ -3,6 +3,7 @@ package apply
 import (
 	"context"
 	"fmt"
+	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -80,12 +81,17 @@ func (j *job) unchanged(running *helmrelease.Revision) {
 func (j *job) makePlan(ctx context.Context, step Stepper) error {
 	return step(ctx, "plan release "+j.request.Name, func(ctx context.Context) (err error) {
 		r := j.request
-		if j.plan, err = j.client.Plan(ctx, r.Spec, helmrelease.Look{Lookup: r.Lookup, NewNamespace: r.CreateNamespace}); err != nil {
-			return err
+		look := helmrelease.Look{Lookup: r.Lookup, NewNamespace: r.CreateNamespace, Index: j.index}
+		if j.plan != nil {
+			look.Was = &j.plan.State
 		}
-		for _, secret := range j.plan.Secrets() {
-			j.deps.Run.Log.Redact(secret)
+		if j.looked { // under the lease
+			look.Was = &j.before
 		}
+		if j.plan, err = j.client.Plan(ctx, r.Spec, look); err != nil {
+			return j.passing(err)
+		}
+		j.redact(j.plan.Secrets())
 		j.result.Status = Failed // until it is better
 		for _, p := range j.plan.Problems {
 			level := "error"
@@ -107,12 +113,41 @@ func (j *job) namespace(ctx context.Context) (made bool, err error) {
 	if !j.plan.NewNamespace() {
 		return false, nil
 	}
-	name := j.request.Namespace
-	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"app.kubernetes.io/managed-by": "slipway-deploy"}}}
-	_, err = j.deps.Cluster.Clientset().CoreV1().Namespaces().Create(ctx, ns, metav1.CreateOptions{})
-	if err != nil && !apierrors.IsAlreadyExists(err) {
-		return false, fmt.Errorf("making namespace %q: %w", name, err)
+	if err := j.made.once(j.request.Namespace, func() error { return j.makeNamespace(ctx) }); err != nil {
+		return false, err
 	}
 	j.touched = true
 	return true, nil
+}
+
+func (j *job) makeNamespace(ctx context.Context) error {
+	name := j.request.Namespace
+	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"app.kubernetes.io/managed-by": "slipway-deploy"}}}
+	_, err := j.deps.Cluster.Clientset().CoreV1().Namespaces().Create(ctx, ns, metav1.CreateOptions{})
+	if err != nil && !apierrors.IsAlreadyExists(err) {
+		return fmt.Errorf("making namespace %q: %w", name, err)
+	}
+	return nil
+}
+
+// namespaces are those that a run makes, each once however many releases go there.
+type namespaces struct {
+	mu   sync.Mutex
+	made map[string]bool
+}
+
+func (n *namespaces) once(name string, make func() error) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.made[name] {
+		return nil
+	}
+	err := make()
+	if err == nil {
+		if n.made == nil {
+			n.made = map[string]bool{}
+		}
+		n.made[name] = true
+	}
+	return err
 }

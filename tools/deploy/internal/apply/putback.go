@@ -38,7 +38,8 @@ func (j *job) restore(ctx context.Context, cause error, step Stepper) error {
 		if err != nil {
 			return err
 		}
-		return j.back(ctx, to)
+		_, err = j.back(ctx, to)
+		return err
 	})
 	if ctx.Err() != nil {
 		return tool.Exit(tool.Cancelled, fmt.Errorf("%w; restoring revision %d was broken off: %w", cause, to, context.Cause(ctx)), "a person is needed, or one more run: parts of both revisions may run")
@@ -54,17 +55,18 @@ func (j *job) restore(ctx context.Context, cause error, step Stepper) error {
 	return tool.Exit(tool.Restored, cause, fmt.Sprintf("revision %d was restored, and is ready", to))
 }
 
-// back rolls back to a revision and checks what is stored then.
-func (j *job) back(ctx context.Context, to int) error {
+// back rolls back to a revision and checks what is stored then. It reports
+// whether an object was changed, or may have been.
+func (j *job) back(ctx context.Context, to int) (changed bool, err error) {
 	j.touched = true
 	o, err := j.client.Rollback(ctx, j.request.Namespace, j.request.Name, to, j.wait(), j.plan.TakesOver()...)
 	j.evidence(ctx, o, err)
 	j.result.Ready, j.result.Objects = o.Ready.Seconds(), o.Objects
 	if err != nil {
-		return err
+		return o.Changed, err
 	}
 	j.result.Revision = o.Revision
-	return j.readBack(ctx)
+	return true, j.readBack(ctx)
 }
 
 // takeAway removes a first installation that failed, unless it took over what
@@ -108,13 +110,16 @@ func (j *job) stays(left []helmrelease.Left) {
 
 // readBack checks that what is stored says what was done.
 func (j *job) readBack(ctx context.Context) error {
-	state, err := j.client.Read(ctx, j.request.Namespace, j.request.Name)
+	now, err := j.client.Stored(ctx, j.request.Namespace, j.request.Name, j.result.Revision)
+	if ctx.Err() != nil {
+		return context.Cause(ctx) // handBack looks once more
+	}
 	if err != nil {
 		return tool.Exit(tool.Broken, fmt.Errorf("reading the release back: %w", err))
 	}
-	if state.Last == nil || state.Last.Number != j.result.Revision || state.Last.Status != Deployed {
-		return tool.Exitf(tool.Broken, "reading the release back: revision %d is not what is deployed", j.result.Revision)
+	if now.Status != Deployed {
+		return tool.Exitf(tool.Broken, "reading the release back: revision %d is %s", now.Number, now.Status)
 	}
-	j.result.Running = state.Deployed
+	j.result.Running, j.settled = now, true
 	return nil
 }

@@ -45,6 +45,7 @@ func Recover(ctx context.Context, d Deps, r Request, step Stepper) (Recovered, e
 		}
 	}
 	out.Last, out.Deployed = state.Last, state.Deployed
+	j.redact(state.Last.Secrets(), state.Deployed.Secrets())
 	if state.Deployed == nil {
 		return out, nil
 	}

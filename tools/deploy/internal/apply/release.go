@@ -87,7 +87,7 @@ func Release(ctx context.Context, d Deps, r Request, step Stepper) (Result, erro
 }
 
 func newJob(d Deps, r Request) *job {
-	return &job{deps: d, request: r, client: helmrelease.New(d.Cluster, d.Watcher, d.Run.Log.Printf),
+	return &job{deps: d, request: r, client: helmrelease.New(d.Cluster, d.Watcher, d.Run.Log.Printf), made: &namespaces{},
 		result: Result{Release: r.Name, Namespace: r.Namespace, Chart: r.Chart.Name() + "-" + r.Chart.Version()}}
 }
 
@@ -95,6 +95,7 @@ func newJob(d Deps, r Request) *job {
 func (j *job) release(ctx context.Context, step Stepper) (Result, error) {
 	done, made, err := j.prepare(ctx, step)
 	if !done && err == nil {
+		j.deps.Watcher.Warm(j.plan.Objects())
 		err = j.hold(ctx, step, "releasing", func(ctx context.Context) error { return j.apply(ctx, step) })
 		if !j.looked {
 			j.result.Status = "" // somebody else is at work: what runs is theirs to say
@@ -129,7 +130,10 @@ type job struct {
 	request Request
 	client  *helmrelease.Client
 	before  helmrelease.State
+	index   *helmrelease.Index
+	made    *namespaces
 	looked  bool // before is what was there
+	settled bool // it was read back as it was to be
 	touched bool // something of the release was changed, or may have been
 	plan    *helmrelease.Plan
 	result  Result

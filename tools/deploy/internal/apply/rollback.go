@@ -28,8 +28,19 @@ func Rollback(ctx context.Context, d Deps, r Request, to int, step Stepper) (Res
 		if !target.WasReady() {
 			d.Run.Log.Printf("%s: nothing says that revision %d was ready once (%s)", r.Name, target.Number, target.Description)
 		}
-		err = step(ctx, fmt.Sprintf("roll %s back to revision %d", r.Name, target.Number), func(ctx context.Context) error { return j.back(ctx, target.Number) })
+		secrets, err := j.client.SecretsOf(ctx, r.Namespace, r.Name, target.Number)
+		if err != nil {
+			return err
+		}
+		j.redact(secrets)
+		changed := false
+		err = step(ctx, fmt.Sprintf("roll %s back to revision %d", r.Name, target.Number), func(ctx context.Context) (err error) {
+			changed, err = j.back(ctx, target.Number)
+			return err
+		})
 		switch {
+		case err != nil && !changed && ctx.Err() == nil:
+			return tool.Hint(err, "no object was changed: what ran runs on")
 		case err == nil:
 			j.result.Status, j.result.Message = Deployed, fmt.Sprintf("revision %d is back and ready", target.Number)
 			return nil

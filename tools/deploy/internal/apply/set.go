@@ -28,10 +28,13 @@ type Node struct {
 func Set(ctx context.Context, d Deps, nodes []Node) ([]Result, error) {
 	s := &set{deps: d, nodes: nodes, beat: newHeartbeat(d.Run.Log.Printf), at: map[string]int{}, slots: make(chan struct{}, parallel), claims: claims{by: map[helmrelease.Object]string{}},
 		results: make([]Result, len(nodes)), errs: make([]error, len(nodes)), failed: map[string]bool{}}
+	index, made := helmrelease.NewIndex(), &namespaces{}
 	for i, n := range nodes {
 		n.Progress = func(line string) { s.beat.progress(n.Name, line) }
 		n.Tell = func(line string) { s.beat.hook(n.Name, line) }
-		s.jobs = append(s.jobs, newJob(d, n.Request))
+		j := newJob(d, n.Request)
+		j.index, j.made = index, made
+		s.jobs = append(s.jobs, j)
 		s.at[n.Name] = i
 	}
 	stop := make(chan struct{})
@@ -178,6 +181,7 @@ func (s *set) one(ctx context.Context, i int) (Result, error) {
 // inTurn releases what was planned before, or could not be until now.
 func (s *set) inTurn(ctx context.Context, j *job) (Result, error) {
 	if j.plan == nil {
+		j.index = nil // it is of before anything was touched
 		if err := j.makePlan(ctx, s.step); err != nil {
 			return j.result, err
 		}

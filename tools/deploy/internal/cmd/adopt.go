@@ -46,7 +46,7 @@ func runAdopt(ctx context.Context, run *tool.Run, c *cli.Context) error {
 	err = run.Step(ctx, "look for what is there", func(ctx context.Context) error {
 		client := helmrelease.New(cluster, watcher, run.Log.Printf)
 		for n, node := range nodes {
-			list, err := client.Adoptable(ctx, node.Spec)
+			list, err := client.Adoptable(ctx, node.Spec, lookup(s))
 			if err != nil {
 				return err
 			}
@@ -68,12 +68,30 @@ func runAdopt(ctx context.Context, run *tool.Run, c *cli.Context) error {
 				continue
 			}
 			if err := apply.Adopt(ctx, d, node.Spec, all[n].Objects, run.Step); err != nil {
-				return err
+				return taken(all[:n], err)
 			}
 			all[n].Taken = true
 		}
 	}
 	return run.Result(all, adoptedText(all))
+}
+
+// taken tells of the releases that were adopted before one could not be.
+func taken(before []adopted, err error) error {
+	var names []string
+	for _, a := range before {
+		if a.Taken {
+			names = append(names, a.Release)
+		}
+	}
+	if len(names) == 0 {
+		return err
+	}
+	hint := "adopted before that, and stay so: all objects of " + strings.Join(names, ", ") + "; the next adoption goes on with the rest"
+	if tool.CodeOf(err) == tool.Cancelled {
+		return tool.Hint(err, hint)
+	}
+	return tool.Exit(tool.Broken, err, hint)
 }
 
 // err names all that cannot be adopted: it is everything or nothing.

@@ -138,7 +138,7 @@ func prepare(ctx context.Context, run *tool.Run, o options) (*prepared, error) {
 			return nil, err
 		}
 	} else {
-		p.loaded.checkedOut(ctx, p.session, o.dir)
+		p.loaded.from, p.loaded.commit = checkedOut(ctx, p.session, o.dir)
 		wrong = config.Join(wrong, p.loaded.known(p.session.Snapshot))
 	}
 	p.target, err = resolve(p.session, o, service)

@@ -58,8 +58,9 @@ func runDiff(ctx context.Context, run *tool.Run, c *cli.Context) error {
 func planAll(ctx context.Context, client *helmrelease.Client, nodes []apply.Node, lookup bool) (all []diff.Release, failed, err error) {
 	kinds := map[schema.GroupKind]bool{}
 	var errs []error
+	index := helmrelease.NewIndex()
 	for _, n := range nodes {
-		p, err := client.Plan(ctx, n.Spec, helmrelease.Look{Lookup: lookup, Lenient: true, Kinds: kinds, NewNamespace: n.CreateNamespace})
+		p, err := client.Plan(ctx, n.Spec, helmrelease.Look{Lookup: lookup, Lenient: true, Kinds: kinds, NewNamespace: n.CreateNamespace, Index: index})
 		if err != nil {
 			return nil, nil, fmt.Errorf("release %q: %w", n.Name, err)
 		}

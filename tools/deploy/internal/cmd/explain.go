@@ -12,6 +12,7 @@ import (
 	"gitlab.com/slipway/slipway/pkg/session"
 	"gitlab.com/slipway/slipway/pkg/tool"
 	"gitlab.com/slipway/slipway/tools/deploy/internal/config"
+	"gitlab.com/slipway/slipway/tools/deploy/internal/mask"
 )
 
 // effective is a value and where it comes from.
@@ -49,7 +50,7 @@ func runExplain(ctx context.Context, run *tool.Run, c *cli.Context) error {
 		}
 	}
 	if o.assign != "" {
-		add("set", o.assign, "flag --set, or variable "+tool.EnvName(program, "set")+"; over all layers")
+		add("set", mask.Assignments(o.assign), "flag --set, or variable "+tool.EnvName(program, "set")+"; over all layers")
 	}
 	add("service", l.service.Name, config.ServiceFile+": name")
 	add("chart", l.chart.Name()+" "+l.chart.Version(), config.ServiceFile+": chart "+l.service.Chart.String())

@@ -95,21 +95,19 @@ func isAncestor(ctx context.Context, dir, a, b string) bool {
 	return err == nil
 }
 
-// checkedOut notes where files of a folder come from: of a job, what its ID
-// token says; of a person, what git says, and the commit only where it is all
-// that is released.
-func (l *loaded) checkedOut(ctx context.Context, s *session.Session, dir string) {
+// checkedOut says where files of a folder come from: of a job, what its ID
+// token says; of a person, what git says. The commit is empty where it is not
+// all that is released.
+func checkedOut(ctx context.Context, s *session.Session, dir string) (from origin, commit string) {
 	if s.CI.InJob {
 		id := s.Identity
-		l.commit = id.Commit
-		l.from = origin{Project: id.ProjectID, Pipeline: id.PipelineID, Ref: id.Ref, Commit: id.Commit}
-		return
+		return origin{Project: id.ProjectID, Pipeline: id.PipelineID, Ref: id.Ref, Commit: id.Commit}, id.Commit
 	}
 	head, clean := headOf(ctx, dir)
-	l.from.Commit = head
 	if clean {
-		l.commit = head
+		commit = head
 	}
+	return origin{Commit: head}, commit
 }
 
 // headOf returns the commit that is checked out in dir, and whether the files

@@ -132,6 +132,19 @@ func (p *preparedSet) order(ctx context.Context, run *tool.Run, secrets [][]stri
 	return nil
 }
 
+// cameFrom notes in every release what the set was made from, and refuses to put
+// an older one over a newer.
+func (p *preparedSet) cameFrom(ctx context.Context, dir string) {
+	from, commit := checkedOut(ctx, p.session, dir)
+	for i := range p.nodes {
+		from.note(p.nodes[i].Chart)
+		if commit != "" {
+			p.nodes[i].Chart.Annotate(commitAnnotation, commit)
+		}
+		p.nodes[i].Refuse = notOlder(ctx, from, dir)
+	}
+}
+
 // openSet opens the session for a set: the platform role of the cluster.
 func openSet(ctx context.Context, run *tool.Run, o options) (*session.Session, *identity, error) {
 	var s *session.Session
@@ -168,6 +181,7 @@ func applySet(ctx context.Context, run *tool.Run, o options) error {
 	if err != nil {
 		return err
 	}
+	p.cameFrom(ctx, filepath.Dir(o.releases))
 	for i := range p.nodes {
 		p.nodes[i].Lookup = lookup(p.session)
 	}

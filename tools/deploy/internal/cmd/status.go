@@ -93,6 +93,9 @@ func (r *reached) state(ctx context.Context, run *tool.Run, c *cli.Context, one 
 	if out.Last == nil {
 		return out, nil
 	}
+	for _, secret := range out.Last.Secrets() { // what failed may have logged it
+		run.Log.Redact(secret)
+	}
 	objects, err := out.Last.Objects(out.Namespace)
 	if err != nil {
 		return out, err

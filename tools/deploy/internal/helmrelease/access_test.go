@@ -76,7 +76,7 @@ func (w *world) tenancy(deployers, dryRun string) {
 		}
 	})
 	// Its namespace is here already.
-	there, err := w.client.Adoptable(w.t.Context(), s)
+	there, err := w.client.Adoptable(w.t.Context(), s, true)
 	w.must(err)
 	w.must(w.client.Adopt(w.t.Context(), s, there))
 	w.apply(s)

@@ -44,7 +44,14 @@ type Adoption struct {
 
 // Adoptable finds what is there of a release and is not ours: its record, and
 // the objects that its chart renders. It changes nothing.
-func (c *Client) Adoptable(ctx context.Context, s Spec) ([]Adoption, error) {
+// Templates may read the cluster where lookup is set. What a service may not
+// bring is refused, as it is when it is released.
+func (c *Client) Adoptable(ctx context.Context, s Spec, lookup bool) ([]Adoption, error) {
+	if s.Tenant {
+		if err := c.Bounds(ctx, s); err != nil {
+			return nil, err
+		}
+	}
 	state, err := c.Read(ctx, s.Namespace, s.Name)
 	if err != nil {
 		return nil, err
@@ -63,7 +70,7 @@ func (c *Client) Adoptable(ctx context.Context, s Spec) ([]Adoption, error) {
 			return out, nil
 		}
 	}
-	rel, err := c.render(ctx, s, state, true, nil)
+	rel, err := c.render(ctx, s, state, lookup, nil)
 	if err != nil {
 		return nil, err
 	}

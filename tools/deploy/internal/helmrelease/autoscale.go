@@ -26,8 +26,11 @@ func (c *Client) autoscaled(ctx context.Context, changes []change) (map[key]bool
 				note(scaled, ch.GetNamespace(), ch.Object)
 			}
 		}
-		if _, has, _ := unstructured.NestedFieldNoCopy(objectOf(ch.live), "spec", "replicas"); has && ch.action != Delete {
-			namespaces[ch.GetNamespace()] = true
+		// Where as many are asked for as there are, nobody need be asked.
+		if n, has := replicasOf(ch.live); has && ch.action != Delete {
+			if wanted, ok := replicasOf(ch.Unstructured); ok && wanted != n || !ok && n != 1 {
+				namespaces[ch.GetNamespace()] = true
+			}
 		}
 	}
 	for ns := range namespaces {
@@ -52,11 +55,18 @@ func (c *Client) autoscaled(ctx context.Context, changes []change) (map[key]bool
 	return scaled, nil
 }
 
-func objectOf(u *unstructured.Unstructured) map[string]any {
+// replicasOf is how many replicas an object asks for, where it says so.
+func replicasOf(u *unstructured.Unstructured) (int64, bool) {
 	if u == nil {
-		return nil
+		return 0, false
 	}
-	return u.Object
+	switch n, _, _ := unstructured.NestedFieldNoCopy(u.Object, "spec", "replicas"); n := n.(type) {
+	case int64:
+		return n, true
+	case float64:
+		return int64(n), true
+	}
+	return 0, false
 }
 
 func note(scaled map[key]bool, namespace string, autoscaler map[string]any) {

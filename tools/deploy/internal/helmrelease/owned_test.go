@@ -81,7 +81,7 @@ func TestAdoptionThatIsCutShort(t *testing.T) {
 	s := w.spec("orders", files...)
 	look := func(changed string) error {
 		t.Helper()
-		list, err := w.client.Adoptable(t.Context(), s)
+		list, err := w.client.Adoptable(t.Context(), s, true)
 		w.must(err)
 		w.patch(configMaps, changed, `{"data": {"changed": "`+fmt.Sprint(len(list))+`"}}`)
 		return w.client.Adopt(t.Context(), s, list)
@@ -109,7 +109,7 @@ func TestAdoptFromAReleaseThatLetGo(t *testing.T) {
 	s := w.spec("orders", "templates/a.yaml", config("a", "a: b"))
 	one := func() Adoption {
 		t.Helper()
-		list, err := w.client.Adoptable(t.Context(), s)
+		list, err := w.client.Adoptable(t.Context(), s, true)
 		w.must(err)
 		if len(list) != 1 {
 			t.Fatalf("%+v", list)

@@ -27,6 +27,10 @@ type Look struct {
 	Kinds map[schema.GroupKind]bool
 	// NewNamespace says that the release's namespace is made where it is missing.
 	NewNamespace bool
+	// Was is what was stored a moment ago; nil where nothing is known.
+	Was *State
+	// Index has what is stored of all releases of a set; nil reads it of each.
+	Index *Index
 }
 
 // Plan is what a release would do to the cluster. Nothing was changed for it.
@@ -50,7 +54,7 @@ type Plan struct {
 // Plan renders a release once, compares it with what is stored and what is
 // live, and tries every change at the server as a dry run.
 func (c *Client) Plan(ctx context.Context, s Spec, l Look) (*Plan, error) {
-	state, err := c.Read(ctx, s.Namespace, s.Name)
+	state, err := c.stored(ctx, s, l)
 	if err != nil {
 		return nil, err
 	}
@@ -70,6 +74,17 @@ func (c *Client) Plan(ctx context.Context, s Spec, l Look) (*Plan, error) {
 		p.Problems[i].Message = p.masker.Text(p.Problems[i].Message)
 	}
 	return p, nil
+}
+
+// stored reads what is stored in the way that costs the least.
+func (c *Client) stored(ctx context.Context, s Spec, l Look) (State, error) {
+	switch {
+	case l.Was != nil:
+		return c.Reread(ctx, s.Namespace, s.Name, *l.Was)
+	case l.Index != nil:
+		return l.Index.read(ctx, c, s.Namespace, s.Name)
+	}
+	return c.Read(ctx, s.Namespace, s.Name)
 }
 
 // brought are the objects that a release brings, in their places.

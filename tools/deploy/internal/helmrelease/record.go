@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 
+	"helm.sh/helm/v3/pkg/chart"
 	"helm.sh/helm/v3/pkg/release"
 	corev1 "k8s.io/api/core/v1"
 
@@ -129,6 +130,49 @@ func ended(raw []byte, status release.Status, why string) ([]byte, error) {
 	}
 	return json.Marshal(rel)
 }
+
+// rewritten returns a record as it is to be, with what another version of Helm
+// wrote into it and ours does not know.
+func rewritten(was *corev1.Secret, rel *release.Release) ([]byte, error) {
+	raw, err := unpack(was)
+	if err != nil {
+		return nil, err
+	}
+	out, err := keysOf(rel)
+	if err != nil {
+		return nil, err
+	}
+	known, err := keysOf(everyField)
+	if err != nil {
+		return nil, err
+	}
+	old := map[string]json.RawMessage{}
+	if err := json.Unmarshal(raw, &old); err != nil {
+		return nil, err
+	}
+	for key, value := range old {
+		if _, ours := known[key]; !ours {
+			out[key] = value
+		}
+	}
+	if raw, err = json.Marshal(out); err != nil {
+		return nil, err
+	}
+	return pack(raw)
+}
+
+func keysOf(v any) (map[string]json.RawMessage, error) {
+	raw, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]json.RawMessage{}
+	return out, json.Unmarshal(raw, &out)
+}
+
+// everyField is a record whose JSON has all the keys that we know.
+var everyField = release.Release{Name: "a", Info: &release.Info{}, Chart: &chart.Chart{}, Config: map[string]any{"a": 1}, Manifest: "a",
+	Hooks: []*release.Hook{{}}, Version: 1, Namespace: "a", Labels: map[string]string{"a": "a"}}
 
 func encode(rel *release.Release) ([]byte, error) {
 	raw, err := json.Marshal(rel)

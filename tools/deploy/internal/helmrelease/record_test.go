@@ -87,6 +87,30 @@ func TestEndedKeepsTheRest(t *testing.T) {
 	}
 }
 
+// TestRewrittenKeepsTheRest: nor is it when the record is written as a whole, and
+// what we took away is gone.
+func TestRewrittenKeepsTheRest(t *testing.T) {
+	was := secretOf(t, whole)
+	rel, err := decode(was)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rel.Info.Status, rel.Config = release.StatusSuperseded, nil
+	data, err := rewritten(was, rel)
+	if err != nil {
+		t.Fatal(err)
+	}
+	was.Data["release"] = data
+	raw, err := unpack(was)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := keysOf(json.RawMessage(raw))
+	if err != nil || string(got["apply_method"]) != `"ssa"` || got["config"] != nil || !strings.Contains(string(got["info"]), `"superseded"`) {
+		t.Errorf("became %s, error %v", raw, err)
+	}
+}
+
 func TestRevisions(t *testing.T) {
 	for _, c := range []struct {
 		status, description string

@@ -60,7 +60,9 @@ func (c *Client) render(ctx context.Context, s Spec, state State, lookup bool, b
 	}
 	var rel *release.Release
 	last := state.Last
-	if last == nil || last.Status == string(release.StatusUninstalled) {
+	// What was never ready is installed still: its hooks may not have run, and
+	// its templates may ask.
+	if last == nil || last.Status == string(release.StatusUninstalled) || !state.Ever {
 		i := action.NewInstall(cfg)
 		i.ReleaseName, i.Namespace, i.DisableOpenAPIValidation, i.SkipCRDs, i.DryRun, i.DryRunOption = s.Name, s.Namespace, true, true, true, mode
 		rel, err = i.RunWithContext(ctx, fit(s.Chart.c, caps.KubeVersion.Version), s.Values)

@@ -36,7 +36,8 @@ func (c *Client) Rollback(ctx context.Context, namespace, name string, to int, w
 	if err != nil {
 		err = rollbackError(ctx, name, to, o, err)
 		if ctx.Err() == nil { // else whoever holds the release marks it, with time of their own
-			err = errors.Join(err, c.endRollback(ctx, namespace, name, err))
+			number, ferr := c.endRollback(ctx, namespace, name, err)
+			o.Revision, err = number, errors.Join(err, ferr)
 		}
 		return o, err
 	}
@@ -58,12 +59,15 @@ func rollbackError(ctx context.Context, name string, to int, o Outcome, err erro
 	return fmt.Errorf("rolling %q back to revision %d: %w", name, to, denied(err))
 }
 
-// endRollback marks a rollback that failed. Helm leaves it pending for ever
-// where it was a hook that failed.
-func (c *Client) endRollback(ctx context.Context, namespace, name string, cause error) error {
+// endRollback marks a rollback that failed, and returns its number. Helm leaves
+// it pending for ever where it was a hook that failed.
+func (c *Client) endRollback(ctx context.Context, namespace, name string, cause error) (int, error) {
 	state, err := c.Read(ctx, namespace, name)
-	if err != nil || state.Last == nil || !state.Last.Pending {
-		return err
+	if err != nil || state.Last == nil {
+		return 0, err
 	}
-	return c.MarkFailed(ctx, namespace, name, state.Last.Number, cause.Error())
+	if !state.Last.Pending {
+		return state.Last.Number, nil
+	}
+	return state.Last.Number, c.MarkFailed(ctx, namespace, name, state.Last.Number, cause.Error())
 }

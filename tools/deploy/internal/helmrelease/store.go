@@ -18,14 +18,22 @@ import (
 // record is a revision and the Secret that it is stored in, whose version
 // guards every write. The Secret is nil until the first one.
 type record struct {
-	rel    *release.Release
-	secret *corev1.Secret
+	rel     *release.Release
+	secret  *corev1.Secret
+	foreign bool // it was read: another version of Helm may have written it
+}
+
+func (r *record) encode() ([]byte, error) {
+	if r.foreign {
+		return rewritten(r.secret, r.rel)
+	}
+	return encode(r.rel)
 }
 
 // save writes a record as Helm's driver does: the first time it must not exist
 // yet, later it must be as it was read.
 func (c *Client) save(ctx context.Context, r *record) error {
-	data, err := encode(r.rel)
+	data, err := r.encode()
 	if err != nil {
 		return fmt.Errorf("encoding revision %d of release %q: %w", r.rel.Version, r.rel.Name, err)
 	}
