@@ -76,7 +76,9 @@ func crashSituations() []situation {
 		{name: "crash-sidecar", shows: loops, label: fails(rollout.ClassCrash, "proxy", "exit code 5"), make: func(s *stage) { s.deployment("orders", s.beside("proxy", "exit", "5")) }},
 		{name: "crash-native-sidecar", shows: loops, label: fails(rollout.ClassCrash, "mesh", "exit code 6"), make: func(s *stage) { s.deployment("orders", s.before("mesh", &always, "exit", "6")) }},
 		{name: "crash-unreachable-database", shows: loops, label: fails(rollout.ClassCrash, "app", "connection refused", "127.0.0.1:5432"), make: func(s *stage) { s.deployment("orders", args("connect", "127.0.0.1:5432")) }},
-		{name: "crash-unknown-host", shows: loops, label: fails(rollout.ClassCrash, "app", "no such host", "postgres"), make: func(s *stage) { s.deployment("orders", args("connect", "postgres."+s.Namespace+".svc.cluster.local.:5432")) }},
+		{name: "crash-unknown-host", shows: loops, label: fails(rollout.ClassCrash, "app", "no such host", "postgres"), make: func(s *stage) {
+			s.deployment("orders", args("connect", "postgres."+s.Namespace+".svc.cluster.local.:5432"))
+		}},
 		{name: "restarts-once", shows: runs(1), label: healthy, heals: true, make: func(s *stage) { s.deployment("orders", args("once", "/data"), emptyDir(), answers(0)) }},
 	}
 }
