@@ -173,9 +173,9 @@ func (j *job) handBack(ctx context.Context, held *lease.Lease) error {
 		return tool.Exit(tool.Broken, fmt.Errorf("leaving release %q in order: %w", r.Name, err))
 	}
 	if ctx.Err() != nil && err == nil {
-		how := untouched
-		if j.touched {
-			how = describe(state)
+		how := describe(state)
+		if !j.touched && state.Last != nil {
+			how = fmt.Sprintf("revision %d is %s, and %s", state.Last.Number, state.Last.Status, untouched)
 		}
 		j.deps.Run.Log.Printf("%s: cancelled; %s", r.Name, how)
 	}
