@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
@@ -22,7 +21,7 @@ import (
 )
 
 // between stands between the front and moto. It does one call and keeps its
-// answer back, or refuses it.
+// answer back, or refuses it. It sees what comes to the front, too.
 type between struct {
 	moto *httputil.ReverseProxy
 
@@ -31,6 +30,13 @@ type between struct {
 	refuse  bool          // once
 	done    chan struct{} // moto has done the call
 	release chan struct{} // the answer goes on
+	visits  chan visit    // gets the next request to the front; may be nil
+}
+
+// visit is a request to the front.
+type visit struct {
+	ctx  context.Context //nolint:containedctx // ended when the client has gone away
+	over chan struct{}   // the front has done with it
 }
 
 func newBetween(t *testing.T) (*between, *bench) {
@@ -45,6 +51,19 @@ func newBetween(t *testing.T) (*between, *bench) {
 		t.Cleanup(server.Close)
 		c.MotoURL = server.URL
 	})
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		v := visit{r.Context(), make(chan struct{})}
+		defer close(v.over)
+		x.mu.Lock()
+		if x.visits != nil {
+			x.visits <- v
+			x.visits = nil
+		}
+		x.mu.Unlock()
+		b.front.ServeHTTP(w, r)
+	}))
+	t.Cleanup(front.Close)
+	b.url = front.URL
 	return x, b
 }
 
@@ -94,10 +113,14 @@ func (x *between) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // abandon makes the call with a client that goes away when moto has done its
-// part, before the front hears of it.
+// part, before the front hears of it, and returns when the front has ended.
 func (x *between) abandon(t *testing.T, call string, do func(context.Context) error) {
 	t.Helper()
 	x.next(call, false)
+	visits := make(chan visit, 1)
+	x.mu.Lock()
+	x.visits = visits
+	x.mu.Unlock()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	ended := make(chan error, 1)
@@ -111,18 +134,10 @@ func (x *between) abandon(t *testing.T, call string, do func(context.Context) er
 	if <-ended == nil {
 		t.Fatal("it was answered")
 	}
-	time.Sleep(300 * time.Millisecond) // a front that gives up does so now
+	v := <-visits
+	<-v.ctx.Done() // a front that gives up has given up before the answer comes
 	close(x.release)
-}
-
-// eventually asks until it is so: the front goes on without its client.
-func eventually(t *testing.T, what string, so func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !so(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal(what)
-		}
-	}
+	<-v.over
 }
 
 // TestAccountsOutliveClients: an account is made once, and its request ends
@@ -190,10 +205,10 @@ func TestProviderOutlivesClients(t *testing.T) {
 		_, err := client.AddClientIDToOpenIDConnectProvider(ctx, &iam.AddClientIDToOpenIDConnectProviderInput{OpenIDConnectProviderArn: &arn, ClientID: aws.String("more")})
 		return err
 	})
-	eventually(t, "the provider is gone", func() bool {
-		out, err := client.GetOpenIDConnectProvider(t.Context(), &iam.GetOpenIDConnectProviderInput{OpenIDConnectProviderArn: &arn})
-		return err == nil && len(out.ClientIDList) == 2
-	})
+	out, err := client.GetOpenIDConnectProvider(t.Context(), &iam.GetOpenIDConnectProviderInput{OpenIDConnectProviderArn: &arn})
+	if err != nil || len(out.ClientIDList) != 2 {
+		t.Errorf("the provider is %+v, %v", out, err)
+	}
 }
 
 // TestBucketOutlivesClients: whose a bucket is, the front learns from moto's
@@ -212,6 +227,6 @@ func TestBucketOutlivesClients(t *testing.T) {
 		_, err := s3.NewFromConfig(cfg, pathStyle).ListObjectsV2(t.Context(), &s3.ListObjectsV2Input{Bucket: &name})
 		return err
 	}
-	eventually(t, "its owner is not known", func() bool { return code(list(inTwo)) == "AccessDenied" })
+	wantCode(t, list(inTwo), "AccessDenied")
 	wantCode(t, list(inOne), "")
 }
