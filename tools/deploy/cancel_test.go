@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"slices"
 	"strings"
 	"syscall"
@@ -33,16 +32,7 @@ func TestTerminatedAtAnyMoment(t *testing.T) {
 			w.failPulls()
 			w.values(c.values)
 			calls := w.proxied(faultproxy.Rule{Match: c.held, Fault: faultproxy.Delay(20 * time.Second)})
-			cmd, _, log := w.command("apply", "--environment", "dev")
-			w.must(cmd.Start())
-			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-			defer cancel()
-			nth := max(1, c.held.Nth)
-			held, err := calls.Await(ctx, func(call faultproxy.Call) bool { return call.Fault != "" })
-			if err != nil {
-				_ = cmd.Process.Kill()
-				t.Fatalf("call %d of %q did not come: %v\n%s", nth, c.held.Action, err, log)
-			}
+			cmd, log, held := w.caught(calls, "apply", "--environment", "dev")
 			w.must(cmd.Process.Signal(syscall.SIGTERM))
 			_ = cmd.Wait()
 			if got := cmd.ProcessState.ExitCode(); got != 130 {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"io/fs"
 	"net/http"
 	"os"
@@ -127,14 +126,7 @@ func TestRollbackThatChangesNothing(t *testing.T) {
 func TestTerminatedWhileItIsReadBack(t *testing.T) {
 	w := newWorld(t)
 	calls := w.proxied(faultproxy.Rule{Match: faultproxy.Match{Action: "get secrets", Nth: 2}, Fault: faultproxy.Delay(5 * time.Second)})
-	cmd, _, log := w.command("apply", "--environment", "dev")
-	w.must(cmd.Start())
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	if _, err := calls.Await(ctx, func(call faultproxy.Call) bool { return call.Fault != "" }); err != nil {
-		_ = cmd.Process.Kill()
-		t.Fatalf("it was not read back: %v\n%s", err, log)
-	}
+	cmd, log, _ := w.caught(calls, "apply", "--environment", "dev")
 	w.must(cmd.Process.Signal(syscall.SIGTERM))
 	_ = cmd.Wait()
 	if got := cmd.ProcessState.ExitCode(); got != 130 || w.statuses() != "deployed" {

@@ -23,6 +23,21 @@ func (w *world) proxied(rules ...faultproxy.Rule) *faultproxy.Log {
 	return p.Log
 }
 
+// caught starts the program and waits until a rule of the proxy has caught a call.
+func (w *world) caught(calls *faultproxy.Log, args ...string) (*exec.Cmd, *bytes.Buffer, faultproxy.Call) {
+	w.t.Helper()
+	cmd, _, log := w.command(args...)
+	w.must(cmd.Start())
+	ctx, cancel := context.WithTimeout(w.t.Context(), time.Minute)
+	defer cancel()
+	call, err := calls.Await(ctx, func(call faultproxy.Call) bool { return call.Fault != "" })
+	if err != nil {
+		_ = cmd.Process.Kill()
+		w.t.Fatalf("the call that a rule is for did not come: %v\n%s", err, log)
+	}
+	return cmd, log, call
+}
+
 // scenario is work that is killed, and the run after it.
 type scenario struct {
 	name     string

@@ -73,14 +73,7 @@ func TestRemovalSparesWhatCameMeanwhile(t *testing.T) {
 	w := newWorld(t)
 	w.write("chart/templates/ledger.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: ledger}\n")
 	calls := w.proxied(faultproxy.Rule{Match: faultproxy.Match{Action: "create secrets", Mutating: true}, Fault: faultproxy.Delay(3 * time.Second)})
-	cmd, _, log := w.command("apply", "--environment", "dev")
-	w.must(cmd.Start())
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	if _, err := calls.Await(ctx, func(call faultproxy.Call) bool { return call.Fault != "" }); err != nil {
-		_ = cmd.Process.Kill()
-		t.Fatalf("no record was written: %v\n%s", err, log)
-	}
+	cmd, log, _ := w.caught(calls, "apply", "--environment", "dev")
 	maps := w.client.CoreV1().ConfigMaps(w.namespace)
 	_, err := maps.Create(t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "ledger"}}, metav1.CreateOptions{})
 	w.must(err)
